@@ -1,0 +1,23 @@
+//! The rules, and nothing but the rules: no I/O, no async, no clock of its own.
+//!
+//! In the order data flows: a request's [`name`]s, [`time`]s and [`value`]s are checked against a
+//! [`compiled`] [`schema`], with a list of [`violation`]s where they do not fit; a [`draft`]
+//! decides what a write does to what is [`record`]ed; the [`envelope`] is the form in which
+//! records are stored; a [`view`] decides what a read answers.
+
+pub mod compiled;
+pub mod draft;
+pub mod envelope;
+pub mod feature_service;
+pub mod name;
+pub mod provenance;
+pub mod record;
+pub mod schema;
+pub mod time;
+pub mod value;
+mod varint;
+pub mod view;
+pub mod violation;
+
+#[cfg(test)]
+mod properties;

@@ -1,0 +1,133 @@
+//! What a read answers: which record of a feature is served, and with which status.
+
+use serde::{Deserialize, Serialize};
+
+use super::compiled::CompiledFeature;
+use super::record::{Current, FeatureRecords, Record, Version};
+use super::time::{Span, Timestamp};
+use super::value::Value;
+
+/// Why a feature's answer is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Present,
+    /// Written as null.
+    Null,
+    /// Never written, or deleted.
+    NotFound,
+    /// Written, but its ttl or max_age has passed.
+    Expired,
+    /// The schema's default stood in for a value that was not found or had expired.
+    Defaulted,
+}
+
+impl Status {
+    pub const ALL: [Self; 5] = [Self::Present, Self::Null, Self::NotFound, Self::Expired, Self::Defaulted];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Null => "null",
+            Self::NotFound => "not_found",
+            Self::Expired => "expired",
+            Self::Defaulted => "defaulted",
+        }
+    }
+}
+
+/// One feature of a read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub status: Status,
+    /// Null unless the status is `present` or `defaulted`.
+    pub value: Value,
+    /// The record that the answer rests on; `None` where there is none, or a default stood in.
+    pub record: Option<Record>,
+    /// When the served value expires; only for reads of the present.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The value at that version was trimmed from the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed;
+
+/// What is served at `now`. `max_age` is the request's, which goes before the schema's.
+pub fn at_present(
+    feature: &CompiledFeature,
+    current: Option<Current>,
+    now: Timestamp,
+    max_age: Option<Span>,
+) -> Answer {
+    let expires_at = current.as_ref().and_then(|current| current.expires_at);
+    let kept = expires_at.is_none_or(|at| now < at);
+    let mut answer = judge(feature, current.map(|current| current.record), kept, now, max_age);
+    if answer.record.is_some() {
+        answer.expires_at = expires_at;
+    }
+    answer
+}
+
+/// What was true at `at`, by event time. The ttl speaks of storage and plays no part in the past.
+pub fn as_of(
+    feature: &CompiledFeature,
+    records: &FeatureRecords,
+    at: Timestamp,
+    max_age: Option<Span>,
+) -> Answer {
+    judge(feature, record_as_of(records, at).cloned(), true, at, max_age)
+}
+
+/// The feature as the entity stood at `version`: neither ttl nor max_age play a part.
+pub fn at_version(
+    feature: &CompiledFeature,
+    records: &FeatureRecords,
+    version: Version,
+) -> Result<Answer, Trimmed> {
+    let record = record_at_version(records, version)?.cloned();
+    Ok(answer(feature, record, true))
+}
+
+/// The newest event at or before `at`; of several at the same time the last written.
+pub fn record_as_of(records: &FeatureRecords, at: Timestamp) -> Option<&Record> {
+    let known = records.newest_first().filter(|record| record.event_timestamp <= at);
+    known.max_by_key(|record| record.order())
+}
+
+/// What was served at `version`; `None` where the feature was not there yet.
+pub fn record_at_version(records: &FeatureRecords, version: Version) -> Result<Option<&Record>, Trimmed> {
+    let known = records.newest_first().filter(|record| record.version <= version);
+    match (known.max_by_key(|record| record.order()), &records.current) {
+        (None, Some(current)) if current.first_version <= version => Err(Trimmed),
+        (found, _) => Ok(found),
+    }
+}
+
+fn judge(
+    feature: &CompiledFeature,
+    record: Option<Record>,
+    kept: bool,
+    now: Timestamp,
+    max_age: Option<Span>,
+) -> Answer {
+    let young = match (&record, max_age.or(feature.max_age)) {
+        (Some(record), Some(max_age)) => now.micros_since(record.event_timestamp) <= max_age.as_micros(),
+        _ => true,
+    };
+    answer(feature, record, kept && young)
+}
+
+fn answer(feature: &CompiledFeature, record: Option<Record>, served: bool) -> Answer {
+    let (status, value) = match record.as_ref().map(|record| &record.value) {
+        Some(Some(_)) if !served => (Status::Expired, Value::Null),
+        Some(Some(Value::Null)) => (Status::Null, Value::Null),
+        Some(Some(value)) => (Status::Present, value.clone().widened_to(feature.feature_type)),
+        Some(None) | None => (Status::NotFound, Value::Null),
+    };
+    match (status, &feature.default) {
+        (Status::NotFound | Status::Expired, Some(default)) => {
+            Answer { status: Status::Defaulted, value: default.clone(), record: None, expires_at: None }
+        }
+        _ => Answer { status, value, record, expires_at: None },
+    }
+}
