@@ -205,7 +205,7 @@ impl Serialize for Span {
 
 struct SpanVisitor;
 
-impl de::Visitor<'_> for SpanVisitor {
+impl<'de> de::Visitor<'de> for SpanVisitor {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -230,6 +230,13 @@ impl de::Visitor<'_> for SpanVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
         Span::parse(text).map_err(E::custom)
+    }
+
+    /// How serde_json hands over a number that it keeps as text (its feature `arbitrary_precision`,
+    /// which a dependency turns on).
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Span, A::Error> {
+        let number = serde_json::Number::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        self.visit_f64(number.as_f64().unwrap_or(f64::NAN))
     }
 }
 
@@ -274,7 +281,7 @@ impl Serialize for Ttl {
 
 struct TtlVisitor;
 
-impl de::Visitor<'_> for TtlVisitor {
+impl<'de> de::Visitor<'de> for TtlVisitor {
     type Value = Ttl;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -295,6 +302,10 @@ impl de::Visitor<'_> for TtlVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Ttl, E> {
         if text == "never" { Ok(Ttl::Never) } else { SpanVisitor.visit_str(text).map(Ttl::After) }
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Ttl, A::Error> {
+        SpanVisitor.visit_map(map).map(Ttl::After)
     }
 }
 

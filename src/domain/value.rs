@@ -152,7 +152,7 @@ impl Value {
                 let document: serde_json::Value = serde_json::from_str(text).map_err(|e| {
                     ValueError(format!("is not a JSON document that can be stored: {}", plain(&e)))
                 })?;
-                Ok(Self::json(&document))
+                Self::json(&document)
             }
         }
     }
@@ -168,11 +168,11 @@ impl Value {
         Ok(Self::Embedding(numbers.into()))
     }
 
-    /// A JSON document in its one canonical text.
-    pub fn json(document: &serde_json::Value) -> Self {
+    /// A JSON document in its one canonical text. Numbers must fit int64, uint64 or float64.
+    pub fn json(document: &serde_json::Value) -> Result<Self, ValueError> {
         let mut text = String::new();
-        write_canonical(document, &mut text);
-        Self::Json(text.into())
+        write_canonical(document, &mut text)?;
+        Ok(Self::Json(text.into()))
     }
 
     /// The type that a first write of `json` gives a feature; `None` for null, which has none.
@@ -296,7 +296,7 @@ fn plain(error: &serde_json::Error) -> String {
     }
 }
 
-fn write_canonical(document: &serde_json::Value, out: &mut String) {
+fn write_canonical(document: &serde_json::Value, out: &mut String) -> Result<(), ValueError> {
     match document {
         serde_json::Value::Array(items) => {
             out.push('[');
@@ -304,13 +304,13 @@ fn write_canonical(document: &serde_json::Value, out: &mut String) {
                 if index > 0 {
                     out.push(',');
                 }
-                write_canonical(item, out);
+                write_canonical(item, out)?;
             }
             out.push(']');
         }
         serde_json::Value::Object(members) => {
             // Sorted here rather than relying on the map's type, which a feature flag anywhere in
-            // the build could change.
+            // the build could change. The same goes for numbers, which may be kept as text.
             let mut members: Vec<_> = members.iter().collect();
             members.sort_unstable_by_key(|(name, _)| *name);
             out.push('{');
@@ -320,12 +320,29 @@ fn write_canonical(document: &serde_json::Value, out: &mut String) {
                 }
                 out.push_str(&serde_json::Value::from(name.as_str()).to_string());
                 out.push(':');
-                write_canonical(value, out);
+                write_canonical(value, out)?;
             }
             out.push('}');
         }
+        serde_json::Value::Number(number) => {
+            let text = match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(whole), _, _) => whole.to_string(),
+                (_, Some(whole), _) => whole.to_string(),
+                (_, _, Some(fraction)) if fraction.is_finite() => {
+                    serde_json::Value::from(fraction).to_string()
+                }
+                _ => {
+                    return Err(ValueError(format!(
+                        "the number {} does not fit float64",
+                        shorten(&number.to_string())
+                    )));
+                }
+            };
+            out.push_str(&text);
+        }
         scalar => out.push_str(&scalar.to_string()),
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -356,8 +373,8 @@ mod tests {
             Ok(Value::Embedding(vec![1.0, 2.5].into()))
         );
         assert_eq!(
-            parse("{\"b\": 1, \"a\": [true]}", Json),
-            Ok(Value::Json("{\"a\":[true],\"b\":1}".into()))
+            parse("{\"b\": 1.50, \"a\": [true, 18446744073709551615]}", Json),
+            Ok(Value::Json("{\"a\":[true,18446744073709551615],\"b\":1.5}".into()))
         );
         for (json, feature_type) in [
             ("3.5", Int64),
@@ -376,6 +393,7 @@ mod tests {
             ("[1, null]", Embedding { dimension: 2 }),
             ("[1, 1e39]", Embedding { dimension: 2 }),
             ("{}", Embedding { dimension: 2 }),
+            ("{\"a\": 1e400}", Json),
         ] {
             assert!(parse(json, feature_type).is_err(), "{json} as {feature_type}");
         }
