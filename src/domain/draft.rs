@@ -48,7 +48,8 @@ pub struct FeatureEvent {
     pub feature: FeatureName,
     /// `None` deletes the feature.
     pub value: Option<Value>,
-    pub event_timestamp: Timestamp,
+    /// `None`: now, as the writer did not say.
+    pub event_timestamp: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     /// So many superseded records are kept.
     pub history_limit: usize,
@@ -147,7 +148,9 @@ impl Draft {
                 return Outcome::Unchanged;
             };
             slot.history_limit = event.history_limit;
-            match slot.decide(event, stamp.now) {
+            let event_timestamp = slot.event_timestamp(event, stamp.now);
+            let at = Place { event_timestamp, version: next, stamp: *stamp };
+            match slot.decide(event, event_timestamp) {
                 Decision::NeedsHistory => {
                     unknown.push(event.feature.clone());
                     Outcome::Unchanged
@@ -159,13 +162,13 @@ impl Draft {
                     Outcome::Unchanged
                 }
                 Decision::Apply => {
-                    slot.apply(event, next, stamp);
+                    slot.apply(event.value.clone(), event.expires_at, at);
                     stored = true;
                     Outcome::Applied
                 }
                 Decision::Late { keep } => {
                     if keep {
-                        slot.keep_late(event, next, stamp);
+                        slot.keep_late(event.value.clone(), at);
                         stored = true;
                     }
                     Outcome::Late
@@ -239,21 +242,37 @@ enum Decision {
 }
 
 impl Slot {
-    fn decide(&self, event: &FeatureEvent, now: Timestamp) -> Decision {
+    /// When the event takes place. One without a time of its own takes place now, and so after
+    /// what was written a moment ago within the same millisecond. An act takes effect even where
+    /// the served event lies in the future, as the allowed clock skew lets it.
+    fn event_timestamp(&self, event: &FeatureEvent, now: Timestamp) -> Timestamp {
+        let served = self.current.as_ref().map(|current| current.record.event_timestamp);
+        match (event.event_timestamp, served) {
+            (Some(given), _) => given,
+            (None, Some(served)) if served >= now => {
+                if event.intent == Intent::Act || served.as_millis() == now.as_millis() {
+                    served.next()
+                } else {
+                    now
+                }
+            }
+            (None, _) => now,
+        }
+    }
+
+    fn decide(&self, event: &FeatureEvent, event_timestamp: Timestamp) -> Decision {
         let value = event.value.as_ref();
         let Some(current) = &self.current else {
             let nothing_to_delete = value.is_none();
             return if nothing_to_delete { Decision::Repeated { renew: false } } else { Decision::Apply };
         };
-        if event.intent == Intent::Act {
-            debug_assert!(event.event_timestamp <= now, "an act takes place now");
-            let holds = current.record.holds(value);
-            return if holds { Decision::Repeated { renew: true } } else { Decision::Apply };
+        if event.intent == Intent::Act && current.record.holds(value) {
+            return Decision::Repeated { renew: true };
         }
-        if event.event_timestamp > current.record.event_timestamp {
+        if event_timestamp > current.record.event_timestamp {
             return Decision::Apply;
         }
-        if current.record.is_event(value, event.event_timestamp) {
+        if current.record.is_event(value, event_timestamp) {
             return Decision::Repeated { renew: true };
         }
         // A correction or a late event, unless it is the repetition of one: only the history tells.
@@ -262,14 +281,14 @@ impl Slot {
             None if self.history_limit == 0 => &[],
             None => return Decision::NeedsHistory,
         };
-        if history.iter().any(|record| record.is_event(value, event.event_timestamp)) {
+        if history.iter().any(|record| record.is_event(value, event_timestamp)) {
             return Decision::Repeated { renew: false };
         }
-        if event.event_timestamp == current.record.event_timestamp {
+        if event_timestamp == current.record.event_timestamp {
             return Decision::Apply;
         }
         // Where the history is full of newer events, this one would be trimmed at once.
-        let newer = history.iter().filter(|record| record.event_timestamp > event.event_timestamp).count();
+        let newer = history.iter().filter(|record| record.event_timestamp > event_timestamp).count();
         Decision::Late { keep: newer < self.history_limit }
     }
 
@@ -282,28 +301,18 @@ impl Slot {
         }
     }
 
-    fn apply(&mut self, event: &FeatureEvent, version: Version, stamp: &Stamp) {
+    fn apply(&mut self, value: Option<Value>, expires_at: Option<Timestamp>, at: Place) {
         let earlier = self.current.take();
-        let mut first_version = version;
-        let mut event_timestamp = event.event_timestamp;
+        let first_version = earlier.as_ref().map_or(at.version, |earlier| earlier.first_version);
         if let Some(earlier) = earlier {
-            first_version = earlier.first_version;
-            if event.intent == Intent::Act {
-                // The served event may lie in the future by the allowed clock skew.
-                event_timestamp = event_timestamp.max(earlier.record.event_timestamp);
-            }
             self.supersede(earlier.record);
         }
-        self.current = Some(Current {
-            record: record(event, event_timestamp, version, stamp),
-            expires_at: event.expires_at,
-            first_version,
-        });
+        self.current = Some(Current { record: at.record(value), expires_at, first_version });
         self.touch(Touched::Current);
     }
 
-    fn keep_late(&mut self, event: &FeatureEvent, version: Version, stamp: &Stamp) {
-        self.supersede(record(event, event.event_timestamp, version, stamp));
+    fn keep_late(&mut self, value: Option<Value>, at: Place) {
+        self.supersede(at.record(value));
         self.touch(Touched::HistoryOnly);
     }
 
@@ -341,13 +350,23 @@ impl Slot {
     }
 }
 
-fn record(event: &FeatureEvent, event_timestamp: Timestamp, version: Version, stamp: &Stamp) -> Record {
-    Record {
-        value: event.value.clone(),
-        event_timestamp,
-        written_at: stamp.now,
-        version,
-        provenance: stamp.provenance,
+/// Where a value stands among the others of its feature.
+#[derive(Clone, Copy)]
+struct Place {
+    event_timestamp: Timestamp,
+    version: Version,
+    stamp: Stamp,
+}
+
+impl Place {
+    fn record(self, value: Option<Value>) -> Record {
+        Record {
+            value,
+            event_timestamp: self.event_timestamp,
+            written_at: self.stamp.now,
+            version: self.version,
+            provenance: self.stamp.provenance,
+        }
     }
 }
 

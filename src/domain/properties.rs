@@ -107,7 +107,7 @@ impl Entity {
                 events.push(FeatureEvent {
                     feature,
                     value: Some(value.map_or(Value::Null, Value::Int64)),
-                    event_timestamp: at(*seconds),
+                    event_timestamp: Some(at(*seconds)),
                     expires_at: None,
                     history_limit: self.history_limit,
                     intent: Intent::Event,
@@ -137,8 +137,8 @@ impl Model {
         for event in events {
             let known = &mut self.events[FEATURES.iter().position(|f| *f == event.feature.as_str()).unwrap()];
             let value = event.value.clone().unwrap();
-            if !known.iter().any(|(time, other, _)| *time == event.event_timestamp && *other == value) {
-                known.push((event.event_timestamp, value, version));
+            if !known.iter().any(|(time, other, _)| Some(*time) == event.event_timestamp && *other == value) {
+                known.push((event.event_timestamp.unwrap(), value, version));
             }
         }
     }
@@ -265,7 +265,7 @@ proptest! {
             let newest = events.iter().all(|event| {
                 let index = FEATURES.iter().position(|f| *f == event.feature.as_str()).unwrap();
                 let current = &whole.features[index].current;
-                current.as_ref().is_none_or(|c| c.record.event_timestamp < event.event_timestamp)
+                current.as_ref().is_none_or(|c| Some(c.record.event_timestamp) < event.event_timestamp)
             });
             // Late events may be dropped by the trimmed one alone, and versions then part ways.
             if newest {
@@ -300,7 +300,7 @@ proptest! {
             .map(|(feature, value)| FeatureEvent {
                 feature,
                 value: value.clone(),
-                event_timestamp: at(entity.clock),
+                event_timestamp: None,
                 expires_at: None,
                 history_limit: usize::MAX,
                 intent: Intent::Act,
@@ -340,8 +340,9 @@ fn a_repeated_event_renews_its_expiry_only_while_it_is_served() {
 fn a_deleted_feature_keeps_its_history() {
     let mut entity = Entity::new(10);
     entity.write(&entity.events(&[(0, 1, Some(1))]));
-    let mut delete = entity.events(&[(0, entity.clock, None)]);
+    let mut delete = entity.events(&[(0, 0, None)]);
     delete[0].value = None;
+    delete[0].event_timestamp = None;
     delete[0].intent = Intent::Act;
     assert_eq!(entity.write(&delete), [Outcome::Applied]);
     assert_eq!(entity.version(), 2);
@@ -355,4 +356,17 @@ fn a_deleted_feature_keeps_its_history() {
     delete[0].feature = FeatureName::parse("b").unwrap();
     assert_eq!(entity.write(&delete), [Outcome::Unchanged]);
     assert_eq!(entity.version(), 2);
+}
+
+#[test]
+fn writes_without_a_time_follow_one_another_even_within_a_millisecond() {
+    let mut entity = Entity::new(10);
+    for value in [1, 2, 1, 1] {
+        entity.clock = 2000;
+        let mut events = entity.events(&[(0, 0, Some(value))]);
+        events[0].event_timestamp = None;
+        assert_eq!(entity.write(&events), [Outcome::Applied]);
+        assert_eq!(entity.served()[0], Value::Int64(value));
+    }
+    assert_eq!(entity.version(), 4);
 }

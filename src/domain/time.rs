@@ -58,6 +58,11 @@ impl Timestamp {
         Self::from_micros(instant.as_nanosecond().div_euclid(1000) as i64).ok_or_else(error)
     }
 
+    /// A microsecond later.
+    pub fn next(self) -> Self {
+        Self((self.0 + 1).min(Self::MAX.0))
+    }
+
     /// `self - earlier`; negative where `earlier` is later.
     pub fn micros_since(self, earlier: Self) -> i64 {
         self.0 - earlier.0

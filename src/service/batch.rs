@@ -1,0 +1,310 @@
+//! Writing many entities of one type: every row stands alone, or all are checked before any is
+//! stored.
+
+use std::collections::HashMap;
+
+use super::FeatureStore;
+use super::error::ServiceError;
+use super::rows::{CheckedRow, Row};
+use super::write::{Origin, Precondition, Written, back_off, named, wanted};
+use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
+use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::provenance::Kind;
+use crate::domain::record::{Commit, EntityRecords, Version};
+use crate::domain::value::FeatureType;
+use crate::store::{CommitOutcome, Load};
+
+/// So often a batch is decided anew as a whole before its contended entities are taken one by one.
+/// The first repetition may be for want of history rather than for contention.
+const OPTIMISTIC_ATTEMPTS: u32 = 3;
+
+/// What became of one row of a batch.
+pub type RowResult = Result<Written, ServiceError>;
+
+/// The rows of one entity, in their order, with their places in the batch.
+struct Group {
+    entity: EntityKey,
+    rows: Vec<(usize, Vec<FeatureEvent>)>,
+    features: Vec<(FeatureName, FeatureType)>,
+    names: Vec<FeatureName>,
+    history: bool,
+}
+
+/// What a draft says of the rows of a group.
+type Drafted = Vec<Result<(Version, Vec<Outcome>), ServiceError>>;
+
+impl FeatureStore {
+    /// Writes rows of one entity type; the results are in the order of the rows. With `atomic`, one
+    /// bad row refuses all of them before anything is stored.
+    pub async fn write_batch(
+        &self,
+        entity_type: &EntityType,
+        rows: Vec<Row<'_>>,
+        origin: &Origin,
+        atomic: bool,
+    ) -> Result<Vec<RowResult>, ServiceError> {
+        self.check_batch_size(rows.len())?;
+        for row in &rows {
+            self.check_feature_count(row.features.len())?;
+        }
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        let (entity_type, checked) = match self.check_rows(entity_type, &rows, now).await {
+            // Nothing could be registered, since every row is bad: each says why by itself.
+            Err(ServiceError::ValidationFailed(_)) if !atomic => {
+                return Ok(self.refuse_all(entity_type, rows).await);
+            }
+            other => other?,
+        };
+        if atomic {
+            refuse_if_any(&checked)?;
+        }
+        let provenance = origin.provenance(Kind::Write, entity_type.registered.schema_version, None);
+        let events: Vec<FeatureEvent> = checked.iter().flatten().flatten().cloned().collect();
+        let stamp = Stamp { now, provenance: self.intern(&provenance, &events).await? };
+        let mut results: Vec<Option<RowResult>> = Vec::new();
+        results.resize_with(rows.len(), || None);
+        let groups = group(&entity_type, rows.into_iter().map(|row| row.entity_id), checked, &mut results);
+        if atomic {
+            self.check_required_of_all(&entity_type, &groups, &stamp).await?;
+        }
+        self.commit_groups(&entity_type, groups, &stamp, &mut results).await?;
+        results
+            .into_iter()
+            .map(|result| result.ok_or_else(|| ServiceError::Internal("a row has no result".to_owned())))
+            .collect()
+    }
+
+    async fn refuse_all(&self, entity_type: &EntityType, rows: Vec<Row<'_>>) -> Vec<RowResult> {
+        let mut results = Vec::with_capacity(rows.len());
+        for row in rows {
+            let checked = self.check_rows(entity_type, std::slice::from_ref(&row), self.clock.now()).await;
+            results.push(match checked {
+                Ok(_) => Err(ServiceError::Contention),
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    pub(super) fn check_batch_size(&self, size: usize) -> Result<(), ServiceError> {
+        let most = self.settings.limits.max_batch_size;
+        if size > most {
+            return Err(ServiceError::TooLarge(format!(
+                "{size} rows or entities in one request, at most {most} are allowed"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Drafts every group once without storing anything, and lists every row that a required
+    /// feature refuses.
+    async fn check_required_of_all(
+        &self,
+        entity_type: &CompiledEntityType,
+        groups: &[Group],
+        stamp: &Stamp,
+    ) -> Result<(), ServiceError> {
+        if entity_type.required.is_empty() {
+            return Ok(());
+        }
+        let loaded = self.load_groups(groups, true).await?;
+        let mut violations = Vec::new();
+        for (group, records) in groups.iter().zip(loaded) {
+            let Ok((_, drafted)) = self.draft_group(entity_type, group, records, stamp) else {
+                return Err(ServiceError::Internal("the history was not loaded".to_owned()));
+            };
+            for ((row, _), result) in group.rows.iter().zip(drafted) {
+                if let Err(ServiceError::ValidationFailed(wrong)) = result {
+                    violations.extend(wrong.into_iter().map(|mut violation| {
+                        violation.row = Some(*row as u64);
+                        violation
+                    }));
+                }
+            }
+        }
+        if violations.is_empty() { Ok(()) } else { Err(ServiceError::ValidationFailed(violations)) }
+    }
+
+    async fn load_groups(&self, groups: &[Group], history: bool) -> Result<Vec<EntityRecords>, ServiceError> {
+        let loads: Vec<Load<'_>> = groups
+            .iter()
+            .map(|group| Load {
+                entity: &group.entity,
+                features: &group.features,
+                history: history || group.history,
+            })
+            .collect();
+        Ok(self.store.load(&loads).await?)
+    }
+
+    fn draft_group(
+        &self,
+        entity_type: &CompiledEntityType,
+        group: &Group,
+        loaded: EntityRecords,
+        stamp: &Stamp,
+    ) -> Result<(Draft, Drafted), NeedsHistory> {
+        let mut draft = Draft::new(group.entity.clone(), &group.names, loaded, stamp.now);
+        let drafted = self.draft_rows(entity_type, &mut draft, group, stamp)?;
+        Ok((draft, drafted))
+    }
+
+    fn draft_rows(
+        &self,
+        entity_type: &CompiledEntityType,
+        draft: &mut Draft,
+        group: &Group,
+        stamp: &Stamp,
+    ) -> Result<Drafted, NeedsHistory> {
+        let mut results = Vec::with_capacity(group.rows.len());
+        for (_, events) in &group.rows {
+            // A row that is refused half-way must not leave its half behind.
+            let before = (!entity_type.required.is_empty()).then(|| draft.clone());
+            let outcomes = draft.write(events, stamp)?;
+            match self.check_required(draft, entity_type) {
+                Ok(()) => results.push(Ok((draft.version(), outcomes))),
+                Err(error) => {
+                    results.push(Err(error));
+                    if let Some(before) = before {
+                        *draft = before;
+                    }
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// Two round trips for all groups together; those that another writer overtook go again.
+    async fn commit_groups(
+        &self,
+        entity_type: &SharedEntityType,
+        mut groups: Vec<Group>,
+        stamp: &Stamp,
+        results: &mut [Option<RowResult>],
+    ) -> Result<(), ServiceError> {
+        // Optimistic at first, since a batch that held many turns would stop other batches.
+        for attempt in 0..OPTIMISTIC_ATTEMPTS {
+            let loaded = self.load_groups(&groups, false).await?;
+            let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
+            let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
+            let mut again: Vec<Group> = Vec::new();
+            for (mut group, records) in groups.into_iter().zip(loaded) {
+                match self.draft_group(entity_type, &group, records, stamp) {
+                    Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
+                        Some(commit) => {
+                            commits.push(commit);
+                            drafted.push((group, outcomes));
+                        }
+                        None => self.settle(group, outcomes, results),
+                    },
+                    Err(NeedsHistory(_)) => {
+                        group.history = true;
+                        again.push(group);
+                    }
+                }
+            }
+            let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
+            for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
+                match committed {
+                    Ok(CommitOutcome::Committed) => self.settle(group, outcomes, results),
+                    Ok(CommitOutcome::Conflict) => {
+                        self.meters.conflict();
+                        again.push(group);
+                    }
+                    Err(error) => {
+                        let failed = outcomes.iter().map(|_| Err(error.clone().into())).collect();
+                        self.settle(group, failed, results);
+                    }
+                }
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            groups = again;
+            back_off(attempt).await;
+        }
+        self.commit_one_by_one(entity_type, groups, stamp, results).await;
+        Ok(())
+    }
+
+    /// Entities that are contended take their turn, as single writes do.
+    async fn commit_one_by_one(
+        &self,
+        entity_type: &SharedEntityType,
+        groups: Vec<Group>,
+        stamp: &Stamp,
+        results: &mut [Option<RowResult>],
+    ) {
+        for group in groups {
+            let committed = self
+                .commit_entity(&group.entity, entity_type, Precondition::None, &group.features, |draft| {
+                    self.draft_rows(entity_type, draft, &group, stamp).map(Ok)
+                })
+                .await;
+            let outcomes = match committed {
+                Ok((_, outcomes)) => outcomes,
+                Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
+            };
+            self.settle(group, outcomes, results);
+        }
+    }
+
+    fn settle(&self, group: Group, outcomes: Drafted, results: &mut [Option<RowResult>]) {
+        for ((row, events), outcome) in group.rows.into_iter().zip(outcomes) {
+            results[row] = Some(outcome.map(|(version, outcomes)| {
+                self.meters.wrote(&outcomes);
+                Written { version, outcomes: named(events, outcomes) }
+            }));
+        }
+    }
+}
+
+fn refuse_if_any(checked: &[CheckedRow]) -> Result<(), ServiceError> {
+    let mut violations = Vec::new();
+    for (row, wrong) in checked.iter().enumerate() {
+        for violation in wrong.as_ref().err().into_iter().flatten() {
+            violations
+                .push(crate::domain::violation::Violation { row: Some(row as u64), ..violation.clone() });
+        }
+    }
+    if violations.is_empty() { Ok(()) } else { Err(ServiceError::ValidationFailed(violations)) }
+}
+
+/// Puts the rows of each entity together; rows that were refused get their result at once.
+fn group(
+    entity_type: &CompiledEntityType,
+    ids: impl Iterator<Item = EntityId>,
+    checked: Vec<CheckedRow>,
+    results: &mut [Option<RowResult>],
+) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::with_capacity(checked.len());
+    let mut places: HashMap<EntityId, usize> = HashMap::with_capacity(checked.len());
+    for (row, (entity_id, checked)) in ids.zip(checked).enumerate() {
+        match checked {
+            Err(violations) => results[row] = Some(Err(ServiceError::ValidationFailed(violations))),
+            Ok(events) => match places.get(&entity_id) {
+                Some(place) => groups[*place].rows.push((row, events)),
+                None => {
+                    places.insert(entity_id.clone(), groups.len());
+                    groups.push(Group {
+                        entity: EntityKey::new(entity_type.name().clone(), entity_id),
+                        rows: vec![(row, events)],
+                        features: Vec::new(),
+                        names: Vec::new(),
+                        history: false,
+                    });
+                }
+            },
+        }
+    }
+    for group in &mut groups {
+        let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
+        group.features = wanted(entity_type, &rows);
+        group.names = group.features.iter().map(|(name, _)| name.clone()).collect();
+    }
+    groups
+}

@@ -1,0 +1,48 @@
+//! What the use cases count. The handles are made once, so that counting is one atomic addition.
+
+use metrics::{Counter, counter};
+
+use crate::domain::draft::Outcome;
+use crate::domain::view::Status;
+use crate::domain::violation::Violation;
+
+pub struct Meters {
+    reads: [Counter; Status::ALL.len()],
+    writes: [Counter; 3],
+    conflicts: Counter,
+}
+
+impl Meters {
+    pub fn new() -> Self {
+        let write = |outcome: Outcome| counter!("feature_store_features_written_total", "outcome" => outcome.as_str());
+        Self {
+            reads: Status::ALL
+                .map(|status| counter!("feature_store_features_read_total", "status" => status.as_str())),
+            writes: [write(Outcome::Applied), write(Outcome::Unchanged), write(Outcome::Late)],
+            conflicts: counter!("feature_store_commit_conflicts_total"),
+        }
+    }
+
+    /// Counts one feature of a read.
+    pub fn read(&self, status: Status) {
+        self.reads[status as usize].increment(1);
+    }
+
+    pub fn wrote(&self, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            self.writes[*outcome as usize].increment(1);
+        }
+    }
+
+    /// Counts a commit that has to be decided anew.
+    pub fn conflict(&self) {
+        self.conflicts.increment(1);
+    }
+
+    /// Counts refused values by what is wrong with them; the codes are a closed list.
+    pub fn refused(&self, violations: &[Violation]) {
+        for violation in violations {
+            counter!("feature_store_validation_errors_total", "code" => violation.code.as_str()).increment(1);
+        }
+    }
+}

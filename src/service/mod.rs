@@ -1,0 +1,97 @@
+//! The use cases. They check what was asked against the registry, load what the rules need, let
+//! [`crate::domain`] decide and have a [`Store`] carry it out.
+
+pub mod batch;
+pub mod entities;
+pub mod error;
+pub mod history;
+mod locks;
+pub mod meters;
+pub mod read;
+pub mod registry;
+pub mod rollback;
+mod rows;
+pub mod snapshot;
+pub mod write;
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::domain::compiled::Defaults;
+use crate::domain::time::{Span, Timestamp};
+use crate::store::{Store, StoreDescription, StoreError};
+
+use self::locks::EntityLocks;
+use self::meters::Meters;
+use self::registry::Registry;
+
+/// What the use cases need of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub defaults: Defaults,
+    /// Whether unknown features and entity types are registered with inferred types.
+    pub auto_register: bool,
+    pub max_clock_skew: Span,
+    pub history_ttl: Span,
+    pub limits: Limits,
+}
+
+/// How much one request may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows of a batch write, or entities of a batch read.
+    pub max_batch_size: usize,
+    /// Features of one write, one read or one feature service.
+    pub max_features: usize,
+    /// Entity ids on one page of a listing.
+    pub max_page_size: usize,
+}
+
+/// The feature store: every use case is a method, in the file of its noun.
+pub struct FeatureStore {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    registry: Registry,
+    settings: Settings,
+    locks: EntityLocks,
+    meters: Meters,
+}
+
+impl FeatureStore {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
+        Self { store, clock, registry, settings, locks: EntityLocks::default(), meters: Meters::new() }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether the store answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// What the store says of itself.
+    pub async fn describe_store(&self) -> Result<StoreDescription, StoreError> {
+        self.store.describe().await
+    }
+
+    /// Frees what has expired, where the store does not do so by itself.
+    pub async fn reap(&self) -> Result<usize, StoreError> {
+        self.store.reap(self.clock.now()).await
+    }
+
+    /// Finishes what is under way and closes the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+}

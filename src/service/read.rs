@@ -1,0 +1,419 @@
+//! Reading features: of one entity or of many, now, at a time, or at a version.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::FeatureStore;
+use super::error::ServiceError;
+use crate::domain::compiled::{CompiledFeature, SharedEntityType};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureRef, FeatureServiceRef};
+use crate::domain::provenance::{Provenance, ProvenanceId};
+use crate::domain::record::{EntityRecords, Version};
+use crate::domain::time::{Span, Timestamp};
+use crate::domain::value::FeatureType;
+use crate::domain::view::{self, Answer};
+use crate::domain::violation::{Violation, ViolationCode};
+use crate::store::Load;
+
+/// Which features of an entity type are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Every feature in the schema.
+    All,
+    Names(Vec<String>),
+    FeatureService(FeatureServiceRef),
+}
+
+/// The time a read speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Now,
+    /// By event time.
+    AsOf(Timestamp),
+    /// As the entity stood at that version.
+    Version(Version),
+}
+
+/// How a read is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions {
+    pub when: When,
+    /// Goes before the schema's.
+    pub max_age: Option<Span>,
+    /// Whether the provenance of each value is wanted.
+    pub metadata: bool,
+}
+
+/// The features that a read answers, in the order asked for.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    pub entity_type: SharedEntityType,
+    /// Places in the schema's list of features.
+    places: Vec<usize>,
+    /// For the store.
+    fields: Arc<[(FeatureName, FeatureType)]>,
+}
+
+impl Columns {
+    fn new(entity_type: SharedEntityType, places: Vec<usize>) -> Self {
+        let fields = places.iter().map(|place| {
+            let feature = &entity_type.features[*place];
+            (feature.name.clone(), feature.feature_type)
+        });
+        let fields = fields.collect();
+        Self { entity_type, places, fields }
+    }
+
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &FeatureName> {
+        self.fields.iter().map(|(name, _)| name)
+    }
+
+    pub fn fields(&self) -> &[(FeatureName, FeatureType)] {
+        &self.fields
+    }
+
+    pub fn features(&self) -> impl ExactSizeIterator<Item = &CompiledFeature> {
+        self.places.iter().map(|place| &self.entity_type.features[*place])
+    }
+}
+
+/// What a read answers of one entity.
+#[derive(Clone, Debug)]
+pub struct EntityAnswer {
+    pub entity_id: EntityId,
+    /// 0: the store has nothing of it.
+    pub version: Version,
+    /// In the order of the columns.
+    pub answers: Vec<Answer>,
+}
+
+/// What a read answers of the entities of one type.
+#[derive(Clone, Debug)]
+pub struct TypeAnswer {
+    pub columns: Columns,
+    /// In the order asked for.
+    pub entities: Vec<EntityAnswer>,
+}
+
+/// An answer, and what is needed to render its metadata.
+#[derive(Clone, Debug)]
+pub struct ReadAnswer<T> {
+    pub answer: T,
+    pub provenance: ProvenanceMap,
+    /// The time that ages are counted to.
+    pub now: Timestamp,
+}
+
+/// The provenance records that an answer mentions.
+pub type ProvenanceMap = HashMap<ProvenanceId, Provenance>;
+
+/// A read of many entities, possibly of several types.
+#[derive(Clone, Debug)]
+pub struct BatchRead {
+    pub entities: IndexMap<EntityType, Vec<EntityId>>,
+    pub features: BatchSelection,
+    pub options: ReadOptions,
+}
+
+/// Which features a batch read asks for.
+#[derive(Clone, Debug)]
+pub enum BatchSelection {
+    /// As `product.price`, or `price` alone where only one entity type is read.
+    Names(Vec<String>),
+    FeatureService(FeatureServiceRef),
+}
+
+impl FeatureStore {
+    /// Reads one entity; not found where the store has nothing of it.
+    pub async fn read_features(
+        &self,
+        entity: &EntityKey,
+        selection: &Selection,
+        options: ReadOptions,
+    ) -> Result<ReadAnswer<TypeAnswer>, ServiceError> {
+        let columns = self.columns(&entity.entity_type, selection).await?;
+        let entities = std::slice::from_ref(&entity.entity_id);
+        let mut answers = self.read_columns(vec![(columns, entities.to_vec())], options).await?;
+        let answer =
+            answers.answer.pop().ok_or_else(|| ServiceError::Internal("a read went missing".to_owned()))?;
+        if answer.entities.iter().any(|entity| entity.version == 0) {
+            return Err(ServiceError::EntityNotFound(entity.clone()));
+        }
+        Ok(ReadAnswer { answer, provenance: answers.provenance, now: answers.now })
+    }
+
+    /// Reads many entities, possibly of several types, in one round trip.
+    pub async fn read_batch(&self, batch: BatchRead) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
+        if batch.entities.is_empty() {
+            return Err(ServiceError::InvalidRequest("entities: name at least one entity type".to_owned()));
+        }
+        self.check_batch_size(batch.entities.values().map(Vec::len).sum())?;
+        let mut names = self.batch_names(&batch).await?;
+        let mut wanted = Vec::with_capacity(batch.entities.len());
+        for (entity_type, entity_ids) in batch.entities {
+            let Some(names) = names.swap_remove(&entity_type) else {
+                let message = format!(
+                    "none of the features belongs to the entity type {entity_type}, whose entities are asked for"
+                );
+                return Err(ServiceError::InvalidRequest(message));
+            };
+            let columns = self.columns(&entity_type, &Selection::Names(names)).await?;
+            wanted.push((columns, entity_ids));
+        }
+        if let Some((entity_type, _)) = names.first() {
+            let message = format!("features of {entity_type} are asked for, but none of its entities");
+            return Err(ServiceError::InvalidRequest(message));
+        }
+        self.read_columns(wanted, batch.options).await
+    }
+
+    /// The features asked for, by entity type.
+    async fn batch_names(
+        &self,
+        batch: &BatchRead,
+    ) -> Result<IndexMap<EntityType, Vec<String>>, ServiceError> {
+        let mut names: IndexMap<EntityType, Vec<String>> = IndexMap::new();
+        match &batch.features {
+            BatchSelection::FeatureService(reference) => {
+                for feature in self.service_features(reference).await? {
+                    names.entry(feature.entity_type).or_default().push(feature.feature.to_string());
+                }
+            }
+            BatchSelection::Names(features) => {
+                let only = match batch.entities.keys().collect::<Vec<_>>().as_slice() {
+                    [only] => Some((*only).clone()),
+                    _ => None,
+                };
+                for text in features {
+                    let (entity_type, name) = match (text.split_once('.'), &only) {
+                        (Some((entity_type, name)), _) => {
+                            let entity_type = EntityType::parse(entity_type).map_err(|error| {
+                                ServiceError::InvalidRequest(format!("features: {error}"))
+                            })?;
+                            (entity_type, name)
+                        }
+                        (None, Some(only)) => (only.clone(), text.as_str()),
+                        (None, None) => {
+                            let message = format!(
+                                "features: write {text:?} as entity_type.feature, since several entity types are read"
+                            );
+                            return Err(ServiceError::InvalidRequest(message));
+                        }
+                    };
+                    names.entry(entity_type).or_default().push(name.to_owned());
+                }
+                if names.is_empty() {
+                    return Err(ServiceError::InvalidRequest(
+                        "features: name at least one feature, or a feature_service".to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    async fn service_features(&self, reference: &FeatureServiceRef) -> Result<Vec<FeatureRef>, ServiceError> {
+        if !self.registry.snapshot().knows_service(reference) {
+            self.registry.refresh().await?;
+        }
+        let snapshot = self.registry.snapshot();
+        let service = snapshot.feature_service(&reference.name);
+        match service.and_then(|service| service.version(reference.version)) {
+            Some(version) => Ok(version.spec.features.clone()),
+            None => {
+                let name = match reference.version {
+                    Some(version) => format!("{}@{version}", reference.name),
+                    None => reference.name.to_string(),
+                };
+                Err(ServiceError::NotFound { what: "feature service", name })
+            }
+        }
+    }
+
+    /// Finds the features asked for in the schema; a misspelt one is an error, not a null.
+    pub(super) async fn columns(
+        &self,
+        entity_type: &EntityType,
+        selection: &Selection,
+    ) -> Result<Columns, ServiceError> {
+        let mut schema = self.registry.entity_type(entity_type).await?;
+        let names = match selection {
+            Selection::All => {
+                let places = (0..schema.features.len()).collect();
+                return Ok(Columns::new(schema, places));
+            }
+            Selection::Names(names) => names.clone(),
+            Selection::FeatureService(reference) => {
+                let features = self.service_features(reference).await?;
+                let own = features.into_iter().filter(|feature| feature.entity_type == *entity_type);
+                own.map(|feature| feature.feature.to_string()).collect()
+            }
+        };
+        if names.is_empty() {
+            return Err(ServiceError::InvalidRequest(format!("no feature of {entity_type} is asked for")));
+        }
+        self.check_feature_count(names.len())?;
+        match places(&schema, &names) {
+            Ok(places) => Ok(Columns::new(schema, places)),
+            Err(_) => {
+                // Another server may have registered it a moment ago.
+                self.registry.refresh().await?;
+                schema = self.registry.entity_type(entity_type).await?;
+                let places = places(&schema, &names).map_err(ServiceError::UnknownFeatures)?;
+                Ok(Columns::new(schema, places))
+            }
+        }
+    }
+
+    async fn read_columns(
+        &self,
+        wanted: Vec<(Columns, Vec<EntityId>)>,
+        options: ReadOptions,
+    ) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
+        let history = options.when != When::Now;
+        let mut keys = Vec::with_capacity(wanted.iter().map(|(_, ids)| ids.len()).sum());
+        for (columns, ids) in &wanted {
+            keys.extend(ids.iter().map(|id| EntityKey::new(columns.entity_type.name().clone(), id.clone())));
+        }
+        let mut next = keys.iter();
+        let loads: Vec<Load<'_>> = wanted
+            .iter()
+            .flat_map(|(columns, ids)| std::iter::repeat_n(columns, ids.len()))
+            .zip(&mut next)
+            .map(|(columns, entity)| Load { entity, features: columns.fields(), history })
+            .collect();
+        let mut loaded = self.store.load(&loads).await?.into_iter();
+        // Judged after the answer came: what expired meanwhile is not served.
+        let now = self.clock.now();
+        let mut answer = Vec::with_capacity(wanted.len());
+        for (columns, ids) in wanted {
+            let mut entities = Vec::with_capacity(ids.len());
+            for (entity_id, records) in ids.into_iter().zip(&mut loaded) {
+                entities.push(self.answer(&columns, entity_id, records, options, now)?);
+            }
+            answer.push(TypeAnswer { columns, entities });
+        }
+        let provenance = if options.metadata {
+            let records =
+                answer.iter().flat_map(|of_type| &of_type.entities).flat_map(|entity| &entity.answers);
+            self.provenance_of(records.filter_map(|answer| answer.record.as_ref()).map(|r| r.provenance))
+                .await?
+        } else {
+            ProvenanceMap::new()
+        };
+        Ok(ReadAnswer { answer, provenance, now })
+    }
+
+    fn answer(
+        &self,
+        columns: &Columns,
+        entity_id: EntityId,
+        records: EntityRecords,
+        options: ReadOptions,
+        now: Timestamp,
+    ) -> Result<EntityAnswer, ServiceError> {
+        let current = records.head.map_or(0, |head| head.version);
+        let features = columns.features().zip(records.features);
+        let (version, answers) = match options.when {
+            When::Now => {
+                let answers =
+                    features.map(|(feature, r)| view::at_present(feature, r.current, now, options.max_age));
+                (current, answers.collect::<Vec<_>>())
+            }
+            When::AsOf(at) => {
+                let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
+                (current, answers.collect())
+            }
+            When::Version(version) => {
+                // An entity that is not there is answered as not found, by the caller's rules.
+                if current == 0 {
+                    let answers =
+                        features.map(|(feature, r)| view::at_present(feature, r.current, now, None));
+                    (0, answers.collect())
+                } else {
+                    check_version(version, current)?;
+                    let answers = features.map(|(feature, r)| {
+                        view::at_version(feature, &r, version).map_err(|_| feature.name.clone())
+                    });
+                    (version, whole(answers, version)?)
+                }
+            }
+        };
+        for answer in &answers {
+            self.meters.read(answer.status);
+        }
+        Ok(EntityAnswer { entity_id, version, answers })
+    }
+
+    /// The provenance records of these ids, each asked for once.
+    pub(super) async fn provenance_of(
+        &self,
+        ids: impl Iterator<Item = ProvenanceId>,
+    ) -> Result<ProvenanceMap, ServiceError> {
+        let mut ids: Vec<ProvenanceId> = ids.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(ProvenanceMap::new());
+        }
+        let records = self.store.provenance(&ids).await?;
+        Ok(ids.into_iter().zip(records).filter_map(|(id, record)| Some((id, record?))).collect())
+    }
+}
+
+/// Refuses a version that the entity never had.
+pub(super) fn check_version(version: Version, current: Version) -> Result<(), ServiceError> {
+    if (1..=current).contains(&version) {
+        return Ok(());
+    }
+    let message = format!("the entity has the versions 1 to {current}, not {version}");
+    Err(ServiceError::VersionNotFound { message, violations: Vec::new() })
+}
+
+/// All answers of a version, or the list of features that its history no longer reaches.
+pub(super) fn whole<T>(
+    answers: impl Iterator<Item = Result<T, FeatureName>>,
+    version: Version,
+) -> Result<Vec<T>, ServiceError> {
+    let mut violations = Vec::new();
+    let mut found = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => found.push(answer),
+            Err(feature) => {
+                let message = "the value at that version was trimmed from the history";
+                violations.push(Violation::of_feature(&feature, ViolationCode::VersionTrimmed, message));
+            }
+        }
+    }
+    if violations.is_empty() {
+        return Ok(found);
+    }
+    let message = format!(
+        "version {version} is no longer kept as a whole: the history of some features does not reach back that far (see max_versions)"
+    );
+    Err(ServiceError::VersionNotFound { message, violations })
+}
+
+/// The places of these names in the schema, each name once, or everything that is misspelt.
+fn places(schema: &SharedEntityType, names: &[String]) -> Result<Vec<usize>, Vec<Violation>> {
+    let mut places = Vec::with_capacity(names.len());
+    let mut unknown = Vec::new();
+    for name in names {
+        match schema.features.get_index_of(name.as_str()) {
+            // A list of hundreds is short enough to be searched, and nearly always free of repeats.
+            Some(place) if places.contains(&place) => {}
+            Some(place) => places.push(place),
+            None => {
+                let message = format!("the entity type {} has no feature {name:?}", schema.name());
+                unknown.push(Violation {
+                    feature: Some(name.clone()),
+                    ..Violation::new(ViolationCode::UnknownFeature, message)
+                });
+            }
+        }
+    }
+    if unknown.is_empty() { Ok(places) } else { Err(unknown) }
+}

@@ -1,0 +1,99 @@
+//! The registry as it is held in memory: immutable, shared, swapped as a whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::domain::compiled::{CompiledEntityType, Defaults, SharedEntityType};
+use crate::domain::feature_service::FeatureService;
+use crate::domain::name::{EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
+use crate::domain::schema::RegisteredEntityType;
+use crate::store::{Document, DocumentKind, RegistryState, StoreError};
+
+/// Everything that the registry held at one revision.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub revision: u64,
+    entity_types: HashMap<EntityType, SharedEntityType>,
+    feature_services: BTreeMap<FeatureServiceName, Arc<FeatureService>>,
+}
+
+impl Snapshot {
+    /// Makes the documents of a store ready for use. One that cannot be read is a corrupt store.
+    pub fn build(state: RegistryState, defaults: &Defaults) -> Result<Self, StoreError> {
+        let mut snapshot = Self { revision: state.revision, ..Self::default() };
+        for document in state.documents {
+            match document.kind {
+                DocumentKind::EntityType => {
+                    let registered: RegisteredEntityType = read(&document)?;
+                    let compiled = CompiledEntityType::compile(registered, defaults)
+                        .map_err(|violations| corrupt(&document, &violations[0]))?;
+                    snapshot.entity_types.insert(compiled.name().clone(), Arc::new(compiled));
+                }
+                DocumentKind::FeatureService => {
+                    let service: FeatureService = read(&document)?;
+                    if service.versions.is_empty() {
+                        return Err(corrupt(&document, &"it has no versions"));
+                    }
+                    snapshot.feature_services.insert(service.name.clone(), Arc::new(service));
+                }
+            }
+        }
+        Ok(snapshot)
+    }
+
+    pub fn entity_type(&self, name: &EntityType) -> Option<&SharedEntityType> {
+        self.entity_types.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn entity_types(&self) -> Vec<&SharedEntityType> {
+        let mut all: Vec<_> = self.entity_types.values().collect();
+        all.sort_unstable_by_key(|entity_type| entity_type.name());
+        all
+    }
+
+    pub fn feature_service(&self, name: &FeatureServiceName) -> Option<&Arc<FeatureService>> {
+        self.feature_services.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn feature_services(&self) -> impl Iterator<Item = &Arc<FeatureService>> {
+        self.feature_services.values()
+    }
+
+    /// The feature services that read a feature, each with the version that does.
+    pub fn services_that_read(&self, entity_type: &EntityType, feature: Option<&FeatureName>) -> Vec<String> {
+        let versions = self
+            .feature_services
+            .values()
+            .flat_map(|service| service.versions.iter().map(|version| (&service.name, version)));
+        let readers = versions.filter(|(_, version)| {
+            version.spec.features.iter().any(|reference| {
+                reference.entity_type == *entity_type && feature.is_none_or(|name| reference.feature == *name)
+            })
+        });
+        readers.map(|(name, version)| format!("{name}@{}", version.version)).collect()
+    }
+
+    /// Whether a reference such as `ranking@2` is known here.
+    pub fn knows_service(&self, reference: &FeatureServiceRef) -> bool {
+        self.feature_service(&reference.name)
+            .is_some_and(|service| service.version(reference.version).is_some())
+    }
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(document: &'a Document) -> Result<T, StoreError> {
+    serde_json::from_str(&document.body).map_err(|error| corrupt(document, &error))
+}
+
+fn corrupt(document: &Document, reason: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt {
+        key: match document.kind {
+            DocumentKind::EntityType => "entity types",
+            DocumentKind::FeatureService => "feature services",
+        }
+        .to_owned(),
+        field: document.name.clone(),
+        reason: reason.to_string(),
+    }
+}
