@@ -1,4 +1,22 @@
+//! A feature store: keeps machine-learning features and serves them at inference time.
+//!
+//! In the order data flows:
+//!
+//! - [`cli`] reads the command line and the [`config`]uration and hands over to the [`server`];
+//! - [`http`] takes a request apart, calls one use case and answers;
+//! - [`service`] holds the use cases: it loads what the rules need and carries out what they decide;
+//! - [`domain`] holds the rules, and does no I/O;
+//! - [`store`] keeps what was decided, in a data directory or in Redis;
+//! - [`clock`] tells the time, and [`telemetry`] what happened.
+//!
+//! `docs/ARCHITECTURE.md` says why.
+
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod http;
+pub mod server;
 pub mod service;
 pub mod store;
+pub mod telemetry;

@@ -5,6 +5,7 @@
 //! what was loaded.
 
 pub mod embedded;
+pub mod metered;
 pub mod redis;
 
 use async_trait::async_trait;

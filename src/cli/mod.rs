@@ -1,0 +1,60 @@
+//! The subcommands of the binary.
+
+mod healthcheck;
+mod openapi;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A feature store: keeps machine-learning features and serves them over HTTP and JSON.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Configuration file (default: feature-store.toml, if there is one).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the HTTP API (the default).
+    Serve,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask a running server whether it is ready; for containers without curl.
+    Healthcheck(healthcheck::Options),
+}
+
+/// What the binary does; the exit code is 0, or 1 with a message on standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Serve) {
+        Command::Openapi => openapi::print(),
+        Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
+        Command::Healthcheck(options) => load(cli.config).and_then(|config| healthcheck::run(&config, &options)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("feature-store: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(file: Option<PathBuf>) -> Result<Config, String> {
+    Config::load(file.as_deref()).map_err(|error| error.to_string())
+}
+
+/// The runtime that the servers and clients of a process run on.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().map_err(|error| format!("the runtime does not start: {error}"))
+}

@@ -1,0 +1,32 @@
+//! How handlers answer.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::problem::Problem;
+
+/// A body as JSON.
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let mut body = Vec::with_capacity(512);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => {
+                let json = HeaderValue::from_static("application/json");
+                (StatusCode::OK, [(header::CONTENT_TYPE, json)], body).into_response()
+            }
+            Err(error) => {
+                // A stored JSON document that is no JSON ends up here.
+                tracing::error!(%error, "an answer could not be written as JSON");
+                Problem::internal().into_response()
+            }
+        }
+    }
+}
+
+/// The header that names an entity's version, for `If-Match`.
+pub fn etag(version: u64) -> [(header::HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{version}\""))]
+}

@@ -1,0 +1,293 @@
+//! Many entities in one call.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use indexmap::IndexMap;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::App;
+use super::answer::Json;
+use super::extract::{JsonBody, RawMembers};
+use super::features::{Include, ReadFeaturesResponse, origin, rows, when};
+use super::problem::{ChangeProblems, Problem, RowProblem};
+use super::schemas::{DurationText, TtlText};
+use super::values::{ByFeature, FeatureValue, FeatureValues, ValueMetadata, by_feature};
+use crate::domain::draft::Outcome;
+use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
+use crate::domain::record::Version;
+use crate::domain::time::{Span, Timestamp, Ttl};
+use crate::domain::value::Value;
+use crate::domain::view::Status;
+use crate::service::read::{BatchRead, BatchSelection, ReadAnswer, ReadOptions, TypeAnswer};
+use crate::service::rows::Row;
+
+/// Which features of which entities to read.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"entities": {"product": ["1", "2"]}, "features": ["product.price"], "include": ["metadata"], "layout": "rows"}))]
+pub struct ReadBatchRequest {
+    /// Entity ids by entity type.
+    #[schema(value_type = BTreeMap<String, Vec<String>>, min_properties = 1)]
+    entities: IndexMap<EntityType, Vec<EntityId>>,
+    /// Features as `product.price`, or `price` where only one entity type is read.
+    #[serde(default)]
+    features: Option<Vec<String>>,
+    /// A feature service, as `ranking` or `ranking@2`, instead of features.
+    #[serde(default)]
+    feature_service: Option<String>,
+    #[serde(default)]
+    include: Vec<Include>,
+    #[serde(default)]
+    layout: Layout,
+    /// What was true at that time, by event time.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    as_of: Option<Timestamp>,
+    /// How old by event time a value may be; goes before the schema's `max_age`.
+    #[serde(default)]
+    #[schema(value_type = Option<DurationText>)]
+    max_age: Option<Span>,
+}
+
+/// How the answer of a batch read is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// One object an entity.
+    #[default]
+    Rows,
+    /// By entity type, one array a feature: a DataFrame as it is, and smaller.
+    Columns,
+}
+
+/// An answer in rows, in the order asked for.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct RowsResponse<'a> {
+    results: Vec<ReadFeaturesResponse<'a>>,
+}
+
+/// The answers of one entity type, in columns.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ColumnsOfType<'a> {
+    /// As asked for, duplicates included.
+    #[schema(value_type = Vec<String>)]
+    entity_ids: Vec<&'a str>,
+    versions: Vec<Version>,
+    /// One array a feature, in the order of the entity ids.
+    #[schema(value_type = BTreeMap<String, Vec<FeatureValue>>)]
+    features: ByFeature<'a, Vec<&'a Value>>,
+    /// Only of features that are not `present` somewhere.
+    #[schema(value_type = BTreeMap<String, Vec<Status>>)]
+    statuses: ByFeature<'a, Vec<Status>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Vec<Option<ValueMetadata>>>>)]
+    metadata: Option<ByFeature<'a, Vec<Option<ValueMetadata<'a>>>>>,
+}
+
+/// An answer in columns, by entity type.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = BTreeMap<String, ColumnsOfType>)]
+pub struct ColumnsResponse<'a>(Vec<(&'a str, ColumnsOfType<'a>)>);
+
+impl Serialize for ColumnsResponse<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (entity_type, columns) in &self.0 {
+            map.serialize_entry(entity_type, columns)?;
+        }
+        map.end()
+    }
+}
+
+/// The answer of a batch read, in the layout asked for.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the two forms of the answer, for the OpenAPI document")]
+#[serde(untagged)]
+pub enum ReadBatchResponse<'a> {
+    Rows(RowsResponse<'a>),
+    Columns(BTreeMap<String, ColumnsOfType<'a>>),
+}
+
+/// Read features of many entities
+///
+/// One call, several entity types. Results come in the order asked for, duplicates included; an
+/// unknown entity has version 0 and the status `not_found` everywhere.
+#[utoipa::path(
+    post, path = "/v1/features/read",
+    operation_id = "get_features_batch", tag = "features",
+    request_body = inline(ReadBatchRequest),
+    responses((status = 200, description = "The features, in rows or columns", body = inline(ReadBatchResponse)), ChangeProblems)
+)]
+pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
+    let request: ReadBatchRequest = body.parse()?;
+    let features = match (request.features, request.feature_service) {
+        (Some(features), None) => BatchSelection::Names(features),
+        (None, Some(service)) => BatchSelection::FeatureService(FeatureServiceRef::parse(&service)?),
+        _ => return Err(Problem::invalid("give either features or feature_service")),
+    };
+    let metadata = request.include.contains(&Include::Metadata);
+    let when = when(request.as_of, None)?;
+    let options = ReadOptions { when, max_age: request.max_age, metadata };
+    let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
+    Ok(match request.layout {
+        Layout::Rows => {
+            let results = read.answer.iter().flat_map(|of_type| rows(&read, of_type, metadata)).collect();
+            Json(RowsResponse { results }).into_response()
+        }
+        Layout::Columns => {
+            let types = read.answer.iter().map(|of_type| {
+                (of_type.columns.entity_type.name().as_str(), columns(&read, of_type, metadata))
+            });
+            Json(ColumnsResponse(types.collect())).into_response()
+        }
+    })
+}
+
+fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> ColumnsOfType<'a> {
+    let entities = &of_type.entities;
+    let numbered = || of_type.columns.names().enumerate();
+    let not_all_present = |column: usize| entities.iter().any(|e| e.answers[column].status != Status::Present);
+    ColumnsOfType {
+        entity_ids: entities.iter().map(|entity| entity.entity_id.as_str()).collect(),
+        versions: entities.iter().map(|entity| entity.version).collect(),
+        features: by_feature(numbered().map(|(column, name)| {
+            (name, entities.iter().map(|entity| &entity.answers[column].value).collect())
+        })),
+        statuses: by_feature(numbered().filter(|(column, _)| not_all_present(*column)).map(|(column, name)| {
+            (name, entities.iter().map(|entity| entity.answers[column].status).collect())
+        })),
+        metadata: metadata.then(|| {
+            by_feature(numbered().map(|(column, name)| {
+                let of_entity = entities.iter().map(|entity| {
+                    ValueMetadata::of(&entity.answers[column], &read.provenance, read.now)
+                });
+                (name, of_entity.collect())
+            }))
+        }),
+    }
+}
+
+/// Rows to write, all of one entity type.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"entity_type": "product", "source": "catalogue-sync", "run_id": "2026-01-02", "atomic": false,
+    "rows": [{"entity_id": "1", "features": {"price": 1.5}, "event_timestamp": "2026-01-02T03:04:05Z"}]}))]
+pub struct WriteBatchRequest<'a> {
+    #[schema(value_type = String, pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)]
+    entity_type: EntityType,
+    #[serde(borrow)]
+    rows: Vec<WriteBatchRow<'a>>,
+    /// Whether one bad row refuses all of them before anything is stored.
+    #[serde(default)]
+    atomic: bool,
+    /// The ttl of rows that have none of their own.
+    #[serde(default)]
+    #[schema(value_type = Option<TtlText>)]
+    ttl: Option<Ttl>,
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    source: Option<String>,
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    run_id: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Features to write to one entity of a batch.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteBatchRow<'a> {
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    entity_id: EntityId,
+    #[serde(borrow)]
+    #[schema(value_type = FeatureValues, min_properties = 1)]
+    features: RawMembers<'a>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    event_timestamp: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<TtlText>)]
+    ttl: Option<Ttl>,
+}
+
+/// What became of a batch of rows.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"written": 1, "rejected": 1, "results": [
+    {"entity_id": "1", "version": 4, "outcomes": {"price": "applied"}},
+    {"entity_id": "2", "error": {"code": "validation_failed", "detail": "price: must be at least 0",
+        "errors": [{"feature": "price", "code": "below_minimum", "message": "must be at least 0"}]}}]}))]
+pub struct WriteBatchResponse<'a> {
+    /// How many rows were accepted.
+    written: usize,
+    rejected: usize,
+    /// In the order of the rows.
+    results: Vec<WriteBatchResult<'a>>,
+}
+
+/// What became of one row: its version and outcomes, or its error.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct WriteBatchResult<'a> {
+    entity_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Outcome>>)]
+    outcomes: Option<ByFeature<'a, Outcome>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<RowProblem>,
+}
+
+/// Write features of many entities
+///
+/// Each row stands alone and has a result of its own, unless `atomic` asks for all rows to be
+/// checked before any is stored.
+#[utoipa::path(
+    post, path = "/v1/features/write",
+    operation_id = "write_features_batch", tag = "features",
+    request_body = inline(WriteBatchRequest),
+    responses((status = 200, description = "What became of each row", body = inline(WriteBatchResponse)), ChangeProblems)
+)]
+pub async fn write_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
+    let request: WriteBatchRequest<'_> = body.parse()?;
+    let origin = origin(request.source, request.run_id, request.metadata)?;
+    let ids: Vec<EntityId> = request.rows.iter().map(|row| row.entity_id.clone()).collect();
+    let rows = request.rows.into_iter().map(|row| Row {
+        entity_id: row.entity_id,
+        features: row.features.0,
+        event_timestamp: row.event_timestamp,
+        ttl: row.ttl.or(request.ttl),
+    });
+    let results = app.store.write_batch(&request.entity_type, rows.collect(), &origin, request.atomic).await?;
+    let written = results.iter().filter(|result| result.is_ok()).count();
+    let results: Vec<_> = ids.iter().zip(results).collect();
+    let body = WriteBatchResponse {
+        written,
+        rejected: results.len() - written,
+        results: results
+            .iter()
+            .map(|(entity_id, result)| {
+                let entity_id = entity_id.as_str();
+                match result {
+                    Ok(written) => WriteBatchResult {
+                        entity_id,
+                        version: Some(written.version),
+                        outcomes: Some(by_feature(written.outcomes.iter().map(|(name, o)| (name, *o)))),
+                        error: None,
+                    },
+                    Err(error) => WriteBatchResult {
+                        entity_id,
+                        version: None,
+                        outcomes: None,
+                        error: Some(Problem::of_row(error.clone())),
+                    },
+                }
+            })
+            .collect(),
+    };
+    Ok(Json(body).into_response())
+}

@@ -1,0 +1,122 @@
+//! What happens around every request, once, at the very edge: its id, its deadline, its log line,
+//! its metrics, and the rendering of problems.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::{counter, gauge, histogram};
+use tracing::Instrument;
+
+use super::problem::{Code, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the edge needs to know.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub request_timeout: Duration,
+}
+
+/// Wraps every request.
+pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    // The matched route and never the raw path, so that the labels stay few.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path());
+    let in_flight = InFlight::new();
+    let answer = tokio::time::timeout(edge.request_timeout, next.run(request)).instrument(span.clone()).await;
+    drop(in_flight);
+    let mut response = answer.unwrap_or_else(|_| {
+        let detail = "the server did not finish in time; a write may have been stored, and may be sent again";
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, Code::Timeout, detail).into_response()
+    });
+    let elapsed = started.elapsed();
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let _entered = span.enter();
+        if problem.status >= 500 {
+            tracing::warn!(status = problem.status, code = problem.code.as_str(), "answered with a problem");
+        }
+        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let problem = Problem { allow: problem.allow.clone().or(allow), ..problem };
+        response = problem.render(request_id.to_str().unwrap_or_default());
+    }
+    tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
+    record(&method, route.as_ref().map_or("unmatched", MatchedPath::as_str), response.status(), elapsed);
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
+}
+
+fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {
+    let method = method_label(method);
+    let status = status.as_str().to_owned();
+    let route = route.to_owned();
+    counter!("feature_store_http_requests_total", "method" => method, "route" => route.clone(), "status" => status)
+        .increment(1);
+    histogram!("feature_store_http_request_duration_seconds", "method" => method, "route" => route)
+        .record(elapsed.as_secs_f64());
+}
+
+/// Clients may invent methods; labels may not grow with them.
+fn method_label(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        _ => "other",
+    }
+}
+
+/// The caller's request id where it is fit to be logged, else one of our own.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = format!("{:016x}", rand::random::<u64>());
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    })
+}
+
+/// Counts a request as long as it lives, though it be cancelled.
+struct InFlight;
+
+impl InFlight {
+    fn new() -> Self {
+        gauge!("feature_store_http_requests_in_flight").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!("feature_store_http_requests_in_flight").decrement(1.0);
+    }
+}
+
+/// The answer to a path that is no route.
+pub async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, Code::InvalidRequest, "there is no such path; see /docs for those that are there")
+}
+
+/// The answer to a method that a path does not take.
+pub async fn no_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::InvalidRequest, "this path does not take that method")
+}
+
+/// The answer where a handler panicked.
+pub fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = message.unwrap_or("unknown"), "a handler panicked");
+    Problem::internal().into_response()
+}

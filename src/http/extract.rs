@@ -1,0 +1,230 @@
+//! What handlers take from a request. A part that does not fit is a problem that says where.
+
+use std::borrow::Cow;
+
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Code, Problem};
+use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
+use crate::domain::violation::{Violation, ViolationCode};
+use crate::service::write::Precondition;
+
+/// Path segments, as validated types.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::invalid(format!("path: {}", strip(&rejection.body_text())))),
+        }
+    }
+}
+
+/// The entity that a path names.
+#[derive(Deserialize)]
+pub struct EntityPath {
+    pub entity_type: EntityType,
+    pub entity_id: EntityId,
+}
+
+impl From<EntityPath> for EntityKey {
+    fn from(path: EntityPath) -> Self {
+        Self::new(path.entity_type, path.entity_id)
+    }
+}
+
+/// The query, where unknown parameters are an error.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::invalid(format!("query: {}", strip(&rejection.body_text())))),
+        }
+    }
+}
+
+/// axum's texts begin with a sentence that says nothing of the request.
+fn strip(text: &str) -> &str {
+    text.rsplit_once("Failed to deserialize query string: ")
+        .or_else(|| text.rsplit_once("Cannot parse "))
+        .map_or(text, |(_, rest)| rest)
+}
+
+/// Names separated by commas, as in `names=price,category`.
+pub fn split_names(text: &str) -> Result<Vec<String>, Problem> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(Problem::invalid("names: write feature names separated by commas"));
+    }
+    Ok(names)
+}
+
+/// A body that says it is JSON, not parsed yet.
+pub struct JsonBody(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(content_type(request.headers())) {
+            return Err(unsupported("application/json"));
+        }
+        Ok(Self(body(request, state).await?))
+    }
+}
+
+impl JsonBody {
+    /// Parses the body, which the result borrows from.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        parse_json(&self.0)
+    }
+}
+
+/// A document as JSON or as YAML.
+pub struct Document<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let yaml = match content_type(request.headers()) {
+            json if is_json(json) => false,
+            "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => true,
+            _ => return Err(unsupported("application/json or application/yaml")),
+        };
+        let bytes = body(request, state).await?;
+        if yaml {
+            let document = yaml_serde::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body is not the YAML that is wanted: {error}")))?;
+            return Ok(Self(document));
+        }
+        Ok(Self(parse_json(&bytes)?))
+    }
+}
+
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            let detail = "the body is larger than max_body_bytes allows";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail)
+        }
+        _ => Problem::invalid("the body could not be read to its end"),
+    })
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}
+
+fn is_json(content_type: &str) -> bool {
+    content_type.eq_ignore_ascii_case("application/json")
+        || (content_type.starts_with("application/") && content_type.ends_with("+json"))
+}
+
+fn unsupported(wanted: &str) -> Problem {
+    let detail = format!("the body must come with Content-Type: {wanted}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidRequest, detail)
+}
+
+fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+}
+
+/// Parses a body that has failed already once more, to say where it fails.
+#[cold]
+fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let result: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let Err(error) = result else {
+        return Problem::invalid("the body goes on after the JSON document in it");
+    };
+    let pointer = pointer(error.path());
+    let message = error.into_inner().to_string();
+    let detail = format!("the body is not the JSON that is wanted: {message}");
+    let violation = Violation::at(&pointer, ViolationCode::InvalidValue, message);
+    Problem::invalid(detail).with_errors(vec![violation])
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |mut pointer, segment| {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => pointer.push_str(variant),
+            Segment::Unknown => pointer.push('?'),
+        }
+        pointer
+    })
+}
+
+/// The header `If-Match`: a version in quotes, or `*`.
+pub struct IfMatch(pub Precondition);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(Precondition::None)) };
+        let text = value.to_str().map(str::trim).unwrap_or_default();
+        if text == "*" {
+            return Ok(Self(Precondition::Exists));
+        }
+        let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
+        match version {
+            Some(version) => Ok(Self(Precondition::Version(version))),
+            None => Err(Problem::invalid("If-Match: write one version in quotes, as in \"7\", or *")),
+        }
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// The members of a JSON object in their order, each value as it stands in the body.
+#[derive(Debug, Default)]
+pub struct RawMembers<'a>(pub Vec<(Cow<'a, str>, &'a serde_json::value::RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = RawMembers<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of feature names and values")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
+                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(RawMembers(members))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// A key that is borrowed where it has no escapes, which `Cow` by itself never is.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

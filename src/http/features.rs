@@ -1,0 +1,299 @@
+//! Features of one entity: write, read, delete.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::answer::{Json, etag};
+use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers, split_names};
+use super::problem::{ChangeProblems, Problem, ReadProblems};
+use super::schemas::TtlText;
+use super::values::{ByFeature, FeatureValues, ValueMetadata, by_feature};
+use crate::domain::draft::Outcome;
+use crate::domain::name::{EntityKey, FeatureServiceRef};
+use crate::domain::record::Version;
+use crate::domain::time::{Span, Timestamp, Ttl};
+use crate::domain::value::Value;
+use crate::domain::view::Status;
+use crate::service::read::{ReadAnswer, ReadOptions, Selection, TypeAnswer, When};
+use crate::service::rows::Row;
+use crate::service::write::{Origin, Written};
+
+/// Features to write to one entity.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "features": {"name": "iPhone 15", "price": 999.99},
+    "event_timestamp": "2026-01-02T03:04:05Z", "ttl": "1h",
+    "source": "catalogue-sync", "run_id": "2026-01-02", "metadata": {}
+}))]
+pub struct WriteFeaturesRequest<'a> {
+    #[serde(borrow)]
+    #[schema(value_type = FeatureValues, min_properties = 1)]
+    features: RawMembers<'a>,
+    /// When the values were true in the world; now, if not given.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    event_timestamp: Option<Timestamp>,
+    /// How long these values are served; goes before every other ttl.
+    #[serde(default)]
+    #[schema(value_type = Option<TtlText>)]
+    ttl: Option<Ttl>,
+    /// The system or pipeline that writes.
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    source: Option<String>,
+    /// The run of that pipeline.
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    run_id: Option<String>,
+    /// Anything worth noting of this write.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+const MAX_ORIGIN_BYTES: usize = 1024;
+const MAX_METADATA_BYTES: usize = 16 << 10;
+
+/// The origin of a write, if it is short enough to be kept with every version.
+pub fn origin(
+    source: Option<String>,
+    run_id: Option<String>,
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+) -> Result<Origin, Problem> {
+    for (name, text) in [("source", &source), ("run_id", &run_id)] {
+        if text.as_ref().is_some_and(|text| text.len() > MAX_ORIGIN_BYTES) {
+            return Err(Problem::invalid(format!("{name} has more than {MAX_ORIGIN_BYTES} bytes")));
+        }
+    }
+    let metadata = metadata.unwrap_or_default();
+    let size = if metadata.is_empty() { 0 } else { serde_json::to_string(&metadata).map_or(usize::MAX, |t| t.len()) };
+    if size > MAX_METADATA_BYTES {
+        return Err(Problem::invalid(format!("metadata has more than {MAX_METADATA_BYTES} bytes")));
+    }
+    Ok(Origin { source, run_id, actor: None, metadata })
+}
+
+/// What became of a write of one entity.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
+    "outcomes": {"name": "unchanged", "price": "applied"}}))]
+pub struct WriteFeaturesResponse<'a> {
+    entity_type: &'a str,
+    entity_id: &'a str,
+    /// The entity's version now.
+    version: Version,
+    #[schema(value_type = BTreeMap<String, Outcome>)]
+    outcomes: ByFeature<'a, Outcome>,
+}
+
+/// The answer to a write, with the entity's version as its `ETag`.
+pub fn written(entity: &EntityKey, written: &Written) -> Response {
+    let body = WriteFeaturesResponse {
+        entity_type: entity.entity_type.as_str(),
+        entity_id: entity.entity_id.as_str(),
+        version: written.version,
+        outcomes: by_feature(written.outcomes.iter().map(|(name, outcome)| (name, *outcome))),
+    };
+    (etag(written.version), Json(body)).into_response()
+}
+
+/// Write features of one entity
+///
+/// All of them are stored, as one version, or none is and the answer lists everything that is
+/// wrong. A newer event timestamp replaces the served value (`applied`), an older one goes into the
+/// history (`late`), and the same event again changes nothing (`unchanged`).
+#[utoipa::path(
+    post, path = "/v1/entities/{entity_type}/{entity_id}/features",
+    operation_id = "write_features", tag = "features",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("If-Match" = Option<String>, Header, description = "Write only if the entity is at this version, as in \"7\" (\"0\": not there yet), or * (is there)"),
+    ),
+    request_body = inline(WriteFeaturesRequest),
+    responses((status = 200, description = "Stored", body = inline(WriteFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ChangeProblems)
+)]
+pub async fn write_features(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+    IfMatch(precondition): IfMatch,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::from(path);
+    let request: WriteFeaturesRequest<'_> = body.parse()?;
+    let origin = origin(request.source, request.run_id, request.metadata)?;
+    let row = Row {
+        entity_id: entity.entity_id.clone(),
+        features: request.features.0,
+        event_timestamp: request.event_timestamp,
+        ttl: request.ttl,
+    };
+    let outcome = app.store.write_features(&entity, row, &origin, precondition).await?;
+    Ok(written(&entity, &outcome))
+}
+
+/// How to read one entity.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadFeaturesQuery {
+    /// Feature names, separated by commas; all features of the schema, if not given.
+    #[param(example = "name,price")]
+    names: Option<String>,
+    /// A feature service, as `ranking` or `ranking@2`, instead of names.
+    #[param(example = "ranking@2")]
+    feature_service: Option<String>,
+    /// `metadata` adds where and when each value comes from.
+    include: Option<Include>,
+    /// What was true at that time, by event time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    as_of: Option<Timestamp>,
+    /// The entity as it stood at that version.
+    #[param(minimum = 1)]
+    version: Option<Version>,
+    /// How old by event time a value may be; goes before the schema's `max_age`.
+    #[param(value_type = Option<super::schemas::DurationText>)]
+    max_age: Option<Span>,
+}
+
+/// What an answer is to hold besides values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Include {
+    Metadata,
+}
+
+/// The time that a read speaks of, from its two parameters.
+pub fn when(as_of: Option<Timestamp>, version: Option<Version>) -> Result<When, Problem> {
+    match (as_of, version) {
+        (None, None) => Ok(When::Now),
+        (Some(at), None) => Ok(When::AsOf(at)),
+        (None, Some(version)) => Ok(When::Version(version)),
+        (Some(_), Some(_)) => Err(Problem::invalid("as_of and version exclude each other")),
+    }
+}
+
+/// Features of one entity.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
+    "features": {"name": "iPhone 15", "price": 999.99, "stock": null}, "statuses": {"stock": "expired"}}))]
+pub struct ReadFeaturesResponse<'a> {
+    entity_type: &'a str,
+    entity_id: &'a str,
+    /// The entity's version; 0 where the store has nothing of it.
+    version: Version,
+    /// Every feature asked for, in that order.
+    #[schema(value_type = FeatureValues)]
+    features: ByFeature<'a, &'a Value>,
+    /// Why a feature is what it is, where that is not `present`.
+    #[schema(value_type = BTreeMap<String, Status>)]
+    statuses: ByFeature<'a, Status>,
+    /// With `include=metadata`, for every feature that a record is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, ValueMetadata>>)]
+    metadata: Option<ByFeature<'a, ValueMetadata<'a>>>,
+}
+
+/// The answers of one type, an entity each.
+pub fn rows<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> impl Iterator<Item = ReadFeaturesResponse<'a>> {
+    of_type.entities.iter().map(move |entity| {
+        let named = || of_type.columns.names().zip(&entity.answers);
+        let statuses = named().filter(|(_, answer)| answer.status != Status::Present);
+        ReadFeaturesResponse {
+            entity_type: of_type.columns.entity_type.name().as_str(),
+            entity_id: entity.entity_id.as_str(),
+            version: entity.version,
+            features: by_feature(named().map(|(name, answer)| (name, &answer.value))),
+            statuses: by_feature(statuses.map(|(name, answer)| (name, answer.status))),
+            metadata: metadata.then(|| {
+                by_feature(named().filter_map(|(name, answer)| {
+                    Some((name, ValueMetadata::of(answer, &read.provenance, read.now)?))
+                }))
+            }),
+        }
+    })
+}
+
+/// Read features of one entity
+///
+/// Every feature asked for is answered, and `statuses` says why where a value is not simply there.
+#[utoipa::path(
+    get, path = "/v1/entities/{entity_type}/{entity_id}/features",
+    operation_id = "get_features", tag = "features",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ReadFeaturesQuery,
+    ),
+    responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ReadProblems)
+)]
+pub async fn get_features(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+    Query(query): Query<ReadFeaturesQuery>,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::from(path);
+    let selection = match (&query.names, &query.feature_service) {
+        (None, None) => Selection::All,
+        (Some(names), None) => Selection::Names(split_names(names)?),
+        (None, Some(service)) => Selection::FeatureService(FeatureServiceRef::parse(service)?),
+        (Some(_), Some(_)) => return Err(Problem::invalid("names and feature_service exclude each other")),
+    };
+    let metadata = query.include == Some(Include::Metadata);
+    let when = when(query.as_of, query.version)?;
+    let options = ReadOptions { when, max_age: query.max_age, metadata };
+    let read = app.store.read_features(&entity, &selection, options).await?;
+    match rows(&read, &read.answer, metadata).next() {
+        Some(row) => Ok((etag(row.version), Json(row)).into_response()),
+        None => Err(Problem::internal()),
+    }
+}
+
+/// Which features to delete.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteFeaturesQuery {
+    /// Feature names, separated by commas.
+    #[param(example = "name,price")]
+    names: String,
+    /// Erase their history too, so that nothing of them can be brought back.
+    #[serde(default)]
+    history: bool,
+}
+
+/// Delete some features of one entity
+///
+/// The deletion is a version: the history stays, and a rollback brings the values back. With
+/// `history=true` everything of these features is erased.
+#[utoipa::path(
+    delete, path = "/v1/entities/{entity_type}/{entity_id}/features",
+    operation_id = "delete_features", tag = "features",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("If-Match" = Option<String>, Header, description = "Delete only if the entity is at this version, as in \"7\""),
+        DeleteFeaturesQuery,
+    ),
+    responses((status = 200, description = "Deleted; `unchanged` where a feature was not there", body = inline(WriteFeaturesResponse)), ChangeProblems)
+)]
+pub async fn delete_features(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+    Query(query): Query<DeleteFeaturesQuery>,
+    IfMatch(precondition): IfMatch,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::from(path);
+    let names = split_names(&query.names)?;
+    let outcome = if query.history {
+        app.store.erase_features(&entity, names, precondition).await?
+    } else {
+        app.store.delete_features(&entity, names, &Origin::default(), precondition).await?
+    };
+    Ok(written(&entity, &outcome))
+}

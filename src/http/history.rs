@@ -1,0 +1,279 @@
+//! Looking back: versions, differences, lineage.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::answer::Json;
+use super::extract::{EntityPath, Path, Query};
+use super::features::{ReadFeaturesResponse, rows};
+use super::problem::{Problem, ReadProblems};
+use super::values::{ByFeature, FeatureValue, FeatureValues, VersionedValue, by_feature};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::provenance::Provenance;
+use crate::domain::record::{Record, Version};
+use crate::domain::time::Timestamp;
+use crate::domain::value::{TypeName, Value};
+use crate::service::read::{ProvenanceMap, ReadOptions, Selection, When};
+
+/// Which versions are wanted.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct VersionsQuery {
+    /// Only versions below this one: `next_before` of the page before.
+    #[param(minimum = 1)]
+    before: Option<Version>,
+    /// At most so many versions (default 100).
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// The versions of an entity, newest first.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ListVersionsResponse<'a> {
+    entity_type: &'a str,
+    entity_id: &'a str,
+    /// The entity's version now.
+    current_version: Version,
+    /// Those that something is still kept of.
+    versions: Vec<VersionSummary<'a>>,
+    /// Where the next page starts; null after the last.
+    #[schema(required)]
+    next_before: Option<Version>,
+}
+
+/// What one version wrote.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct VersionSummary<'a> {
+    version: Version,
+    #[schema(value_type = String, format = DateTime)]
+    written_at: Timestamp,
+    /// What it wrote, as far as that is kept; null for a deletion.
+    #[schema(value_type = FeatureValues)]
+    features: ByFeature<'a, &'a Value>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    event_timestamps: ByFeature<'a, Timestamp>,
+    /// Null where the record of it is no longer kept.
+    #[schema(value_type = Option<Provenance>, required)]
+    provenance: Option<&'a Provenance>,
+}
+
+impl<'a> VersionSummary<'a> {
+    /// `None` where nothing is kept of it.
+    fn of(version: Version, features: &'a [(FeatureName, Record)], provenance: &'a ProvenanceMap) -> Option<Self> {
+        let (_, any) = features.first()?;
+        Some(Self {
+            version,
+            written_at: any.written_at,
+            features: by_feature(features.iter().map(|(name, r)| (name, r.value.as_ref().unwrap_or(&Value::Null)))),
+            event_timestamps: by_feature(features.iter().map(|(name, r)| (name, r.event_timestamp))),
+            provenance: provenance.get(&any.provenance),
+        })
+    }
+}
+
+/// List the versions of an entity
+///
+/// Newest first, each with what it wrote and who wrote it. A version that no value is kept of any
+/// more (see `max_versions`) is left out.
+#[utoipa::path(
+    get, path = "/v1/entities/{entity_type}/{entity_id}/versions",
+    operation_id = "list_versions", tag = "history",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        VersionsQuery,
+    ),
+    responses((status = 200, description = "The versions", body = inline(ListVersionsResponse)), ReadProblems)
+)]
+pub async fn list_versions(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+    Query(query): Query<VersionsQuery>,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::from(path);
+    let limit = query.limit.unwrap_or(100);
+    let most = app.store.settings().limits.max_page_size;
+    if !(1..=most).contains(&limit) {
+        return Err(Problem::invalid(format!("limit must be from 1 to {most}")));
+    }
+    let versions = app.store.versions(&entity, query.before, limit).await?;
+    let summaries: Vec<_> = versions
+        .entries
+        .iter()
+        .filter_map(|entry| VersionSummary::of(entry.version, &entry.features, &versions.provenance))
+        .collect();
+    let last = summaries.last().map(|summary| summary.version);
+    Ok(Json(ListVersionsResponse {
+        entity_type: entity.entity_type.as_str(),
+        entity_id: entity.entity_id.as_str(),
+        current_version: versions.current,
+        versions: summaries,
+        next_before: last.filter(|_| versions.more),
+    })
+    .into_response())
+}
+
+/// A version of an entity, in the path.
+#[derive(Deserialize)]
+pub struct VersionPath {
+    entity_type: EntityType,
+    entity_id: EntityId,
+    version: Version,
+}
+
+/// Read an entity as it stood at a version
+///
+/// Every feature of the schema, as it was served then; neither ttl nor max_age play a part.
+#[utoipa::path(
+    get, path = "/v1/entities/{entity_type}/{entity_id}/versions/{version}",
+    operation_id = "get_version", tag = "history",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("version" = u64, Path, description = "The version", minimum = 1, example = 3),
+    ),
+    responses((status = 200, description = "The entity at that version", body = inline(ReadFeaturesResponse)), ReadProblems)
+)]
+pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) -> Result<Response, Problem> {
+    let entity = EntityKey::new(path.entity_type, path.entity_id);
+    let options = ReadOptions { when: When::Version(path.version), max_age: None, metadata: true };
+    let read = app.store.read_features(&entity, &Selection::All, options).await?;
+    match rows(&read, &read.answer, true).next() {
+        Some(row) => Ok(Json(row).into_response()),
+        None => Err(Problem::internal()),
+    }
+}
+
+/// Which versions to compare.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DiffQuery {
+    #[param(minimum = 1, example = 1)]
+    from: Version,
+    #[param(minimum = 1, example = 2)]
+    to: Version,
+}
+
+/// How an entity differs between two versions.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct DiffResponse<'a> {
+    entity_type: &'a str,
+    entity_id: &'a str,
+    from: Version,
+    to: Version,
+    #[schema(value_type = FeatureValues)]
+    added: ByFeature<'a, &'a Value>,
+    #[schema(value_type = FeatureValues)]
+    removed: ByFeature<'a, &'a Value>,
+    #[schema(value_type = BTreeMap<String, BeforeAfter>)]
+    changed: ByFeature<'a, BeforeAfter<'a>>,
+}
+
+/// A value before and after.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct BeforeAfter<'a> {
+    #[schema(value_type = FeatureValue)]
+    pub from: &'a Value,
+    #[schema(value_type = FeatureValue)]
+    pub to: &'a Value,
+}
+
+/// Compare two versions of an entity
+#[utoipa::path(
+    get, path = "/v1/entities/{entity_type}/{entity_id}/diff",
+    operation_id = "diff_versions", tag = "history",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        DiffQuery,
+    ),
+    responses((status = 200, description = "What was added, removed and changed", body = inline(DiffResponse)), ReadProblems)
+)]
+pub async fn diff_versions(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+    Query(query): Query<DiffQuery>,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::from(path);
+    let diff = app.store.diff(&entity, query.from, query.to).await?;
+    Ok(Json(DiffResponse {
+        entity_type: entity.entity_type.as_str(),
+        entity_id: entity.entity_id.as_str(),
+        from: query.from,
+        to: query.to,
+        added: by_feature(diff.added.iter().map(|(name, value)| (name, value))),
+        removed: by_feature(diff.removed.iter().map(|(name, value)| (name, value))),
+        changed: by_feature(diff.changed.iter().map(|(name, from, to)| (name, BeforeAfter { from, to }))),
+    })
+    .into_response())
+}
+
+/// A feature of an entity, in the path.
+#[derive(Deserialize)]
+pub struct FeaturePath {
+    entity_type: EntityType,
+    entity_id: EntityId,
+    feature: FeatureName,
+}
+
+/// Where a feature's values came from, and who reads it.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct LineageResponse<'a> {
+    entity_type: &'a str,
+    entity_id: &'a str,
+    feature: &'a str,
+    #[serde(rename = "type")]
+    type_name: TypeName,
+    schema_version: u32,
+    /// Null where the feature was never written.
+    #[schema(value_type = Option<VersionedValue>, required)]
+    current: Option<VersionedValue<'a>>,
+    /// The superseded values, newest event first.
+    history: Vec<VersionedValue<'a>>,
+    used_by: UsedBy<'a>,
+}
+
+/// What depends on a feature.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct UsedBy<'a> {
+    /// Feature services that read it, each version by itself, as `ranking@2`.
+    #[schema(value_type = Vec<String>)]
+    feature_services: &'a [String],
+}
+
+/// Get the lineage of a feature
+///
+/// Its versions with values, event times and provenance, and what depends on it.
+#[utoipa::path(
+    get, path = "/v1/entities/{entity_type}/{entity_id}/features/{feature}/lineage",
+    operation_id = "get_feature_lineage", tag = "history",
+    params(
+        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("feature" = String, Path, description = "The feature", example = "price", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+    ),
+    responses((status = 200, description = "The lineage", body = inline(LineageResponse)), ReadProblems)
+)]
+pub async fn get_feature_lineage(State(app): State<App>, Path(path): Path<FeaturePath>) -> Result<Response, Problem> {
+    let entity = EntityKey::new(path.entity_type, path.entity_id);
+    let lineage = app.store.lineage(&entity, &path.feature).await?;
+    let read = |value: Value| value.widened_to(lineage.feature_type);
+    let shown = |record: &Record| VersionedValue::of(record, read, &lineage.provenance);
+    Ok(Json(LineageResponse {
+        entity_type: entity.entity_type.as_str(),
+        entity_id: entity.entity_id.as_str(),
+        feature: path.feature.as_str(),
+        type_name: lineage.feature_type.name(),
+        schema_version: lineage.entity_type.registered.schema_version,
+        current: lineage.current.as_ref().map(shown),
+        history: lineage.history.iter().map(shown).collect(),
+        used_by: UsedBy { feature_services: &lineage.used_by_services },
+    })
+    .into_response())
+}

@@ -1,0 +1,128 @@
+//! The HTTP API: handlers take a request apart, call one use case, and answer. One file a noun,
+//! with its routes' request and response types beside them.
+
+mod answer;
+mod batch;
+mod edge;
+mod entities;
+mod entity_types;
+mod extract;
+mod feature_services;
+mod features;
+mod health;
+mod history;
+mod problem;
+mod rollback;
+mod schemas;
+mod spec;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::time::Timestamp;
+use crate::service::FeatureStore;
+
+pub use health::Lifecycle;
+
+/// What every handler may use.
+#[derive(Clone)]
+pub struct App(Arc<AppParts>);
+
+/// The parts of an [`App`].
+pub struct AppParts {
+    pub store: FeatureStore,
+    /// `embedded`, `redis`, `redis-cluster` or `redis-sentinel`.
+    pub backend: &'static str,
+    pub lifecycle: Lifecycle,
+    pub started_at: Timestamp,
+    pub readiness_timeout: Duration,
+    /// `None`: monitoring is off.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+impl App {
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}
+
+/// How requests are bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    pub max_body_bytes: usize,
+    pub timeout: Duration,
+}
+
+/// Every route with its part of the OpenAPI document: there is no other way to add one.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(spec::base())
+        .routes(routes!(features::write_features, features::get_features, features::delete_features))
+        .routes(routes!(batch::get_features_batch))
+        .routes(routes!(batch::write_features_batch))
+        .routes(routes!(entities::list_entities))
+        .routes(routes!(entities::delete_entity))
+        .routes(routes!(history::list_versions))
+        .routes(routes!(history::get_version))
+        .routes(routes!(history::diff_versions))
+        .routes(routes!(history::get_feature_lineage))
+        .routes(routes!(rollback::rollback_entity))
+        .routes(routes!(entity_types::list_entity_types))
+        .routes(routes!(
+            entity_types::get_entity_type,
+            entity_types::put_entity_type,
+            entity_types::delete_entity_type
+        ))
+        .routes(routes!(entity_types::list_schema_versions))
+        .routes(routes!(feature_services::list_feature_services))
+        .routes(routes!(
+            feature_services::get_feature_service,
+            feature_services::put_feature_service,
+            feature_services::delete_feature_service
+        ))
+        .routes(routes!(health::check_liveness))
+        .routes(routes!(health::check_readiness))
+        .routes(routes!(health::check_startup))
+        .routes(routes!(health::get_health))
+        .routes(routes!(spec::get_metrics))
+        .routes(routes!(spec::get_openapi))
+}
+
+/// The OpenAPI document of this build, as committed in `openapi/openapi.json`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// The whole application, ready to be served.
+pub fn router(app: App, limits: RequestLimits) -> Router {
+    let (router, _) = routes().split_for_parts();
+    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout });
+    // Answers that are large enough to gain by it, for clients that ask for it.
+    let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
+    router
+        .with_state(app)
+        .merge(spec::swagger_ui())
+        .fallback(edge::no_route)
+        .method_not_allowed_fallback(edge::no_method)
+        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
+        .layer(CatchPanicLayer::custom(edge::panicked))
+        .layer(axum::middleware::from_fn_with_state(edge, edge::around))
+        .layer(CompressionLayer::new().compress_when(compress))
+}

@@ -1,0 +1,72 @@
+//! What the server says of itself: its OpenAPI document, its documentation, its metrics.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::App;
+use super::problem::{Code, Problem, ReadProblems};
+
+/// The parts of the document that belong to no operation.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Feature store",
+        description = "Keeps machine-learning features and serves them at inference time. Every answer says why a value is what it is, since when, and from which run.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "This server")),
+    tags(
+        (name = "features", description = "Write and read features"),
+        (name = "entities", description = "Entities as a whole"),
+        (name = "history", description = "Versions, lineage, rollback"),
+        (name = "registry", description = "Entity types and feature services"),
+        (name = "health", description = "Probes, health, metrics"),
+        (name = "meta", description = "What the server says of itself"),
+    ),
+    components(schemas(Problem))
+)]
+struct Base;
+
+pub fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+/// Get the metrics
+///
+/// In the Prometheus text format; 404 where `enable_monitoring` is off.
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "health",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), ReadProblems))]
+pub async fn get_metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let Some(metrics) = &app.metrics else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, Code::InvalidRequest, "monitoring is off (enable_monitoring)"));
+    };
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, text)], metrics.render()).into_response())
+}
+
+/// Get this document
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "meta",
+    responses((status = 200, description = "The OpenAPI document", body = inline(std::collections::BTreeMap<String, serde_json::Value>)), ReadProblems))]
+pub async fn get_openapi() -> Response {
+    static DOCUMENT: std::sync::OnceLock<Result<String, String>> = std::sync::OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| super::openapi().to_json().map_err(|error| error.to_string()));
+    match document {
+        Ok(json) => {
+            let content_type = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, content_type)], json.as_str()).into_response()
+        }
+        Err(error) => {
+            tracing::error!(error, "the OpenAPI document cannot be written");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+/// Swagger UI at `/docs`, from assets inside the binary.
+pub fn swagger_ui() -> Router {
+    SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true)).into()
+}

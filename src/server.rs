@@ -1,0 +1,190 @@
+//! Puts the parts together and serves until told to stop.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::ServiceExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::{Config, StoreChoice};
+use crate::http::{App, AppParts, Lifecycle, RequestLimits};
+use crate::service::FeatureStore;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::metered::Metered;
+use crate::store::redis::{RedisConfig, RedisStore};
+use crate::store::{Store, StoreError};
+use crate::telemetry;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data directory {dir} cannot be used: {reason}")]
+    DataDir { dir: String, reason: String },
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] StoreError),
+    #[error("metrics cannot be recorded: {0}")]
+    Metrics(String),
+    #[error("serving ended: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Opens the store that the configuration chooses.
+pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str), StartError> {
+    match config.store() {
+        StoreChoice::Embedded(dir) => {
+            let store = EmbeddedStore::open(&dir, config.embedded_cache_bytes).map_err(|error| StartError::DataDir {
+                dir: dir.display().to_string(),
+                reason: error.to_string(),
+            })?;
+            Ok((Arc::new(store), "embedded"))
+        }
+        StoreChoice::Redis(url) => {
+            let redis = RedisConfig {
+                url: url.expose().to_owned(),
+                username: config.redis_username.clone(),
+                password: config.redis_password.as_ref().map(|secret| secret.expose().to_owned()),
+                pool_size: config.redis_pool_size,
+                command_timeout: config.redis_command_timeout.as_duration(),
+                connect_timeout: config.redis_connect_timeout.as_duration(),
+                wait_replicas: config.wait_replicas,
+                key_prefix: config.redis_key_prefix.clone(),
+            };
+            let store = RedisStore::connect(redis).await?;
+            let backend = store.backend();
+            Ok((Arc::new(store), backend))
+        }
+    }
+}
+
+/// Serves on `listener` until `shutdown` is done, then finishes what is under way.
+pub async fn run(
+    config: &Config,
+    listener: TcpListener,
+    clock: Arc<dyn Clock>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), StartError> {
+    let metrics = match config.enable_monitoring {
+        true => Some(telemetry::init_metrics().map_err(StartError::Metrics)?),
+        false => None,
+    };
+    let (store, backend) = open_store(config).await?;
+    let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
+    let app = App::new(AppParts {
+        started_at: clock.now(),
+        store: FeatureStore::new(store, clock, config.settings()),
+        backend,
+        lifecycle: Lifecycle::default(),
+        readiness_timeout: config.readiness_timeout.as_duration(),
+        metrics,
+    });
+    let background = [
+        tokio::spawn(keep_registry_fresh(app.clone(), config.registry_refresh.as_duration())),
+        tokio::spawn(keep_reaping(app.clone(), config.reap_interval.as_duration())),
+        tokio::spawn(keep_metrics_small(app.clone())),
+    ];
+    let limits = RequestLimits {
+        max_body_bytes: config.max_body_bytes,
+        timeout: config.request_timeout.as_duration(),
+    };
+    let router = crate::http::router(app.clone(), limits);
+    tracing::info!(address = %listener.local_addr()?, store = backend, "serving");
+    let result = serve(listener, router, &app, config, shutdown).await;
+    background.iter().for_each(JoinHandle::abort);
+    app.store.close().await;
+    tracing::info!("stopped");
+    result
+}
+
+/// Stops in two stages: first unready but still answering, so that load balancers turn away; then
+/// no new connections, while those under way may finish within the grace period.
+async fn serve(
+    listener: TcpListener,
+    router: axum::Router,
+    app: &App,
+    config: &Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), StartError> {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stopping, delay) = (app.clone(), config.shutdown_delay.0);
+    let signal = async move {
+        shutdown.await;
+        stopping.lifecycle.stop();
+        tracing::info!("stopping: finishing what is under way");
+        tokio::time::sleep(delay).await;
+        let _ = stop.send(());
+    };
+    let service = ServiceExt::<axum::extract::Request>::into_make_service(router);
+    let server = axum::serve(TcpNoDelay(listener), service).with_graceful_shutdown(signal);
+    let grace = config.shutdown_grace.as_duration();
+    let deadline = async move {
+        let _ = stopped.await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        result = server.into_future() => Ok(result?),
+        () = deadline => {
+            tracing::warn!(seconds = grace.as_secs_f64(), "requests were still under way at the end of the grace period");
+            Ok(())
+        }
+    }
+}
+
+/// Small answers are sent at once rather than held back for more.
+struct TcpNoDelay(TcpListener);
+
+impl axum::serve::Listener for TcpNoDelay {
+    type Io = tokio::net::TcpStream;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection stays as it is");
+        }
+        (stream, address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+async fn keep_registry_fresh(app: App, every: Duration) {
+    let mut failing = false;
+    // Until the registry was read for the first time, nothing can be served: do not dawdle.
+    let eager = Duration::from_millis(100).min(every);
+    loop {
+        match app.store.registry().refresh().await {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                tracing::warn!(%error, "the registry cannot be read");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(if app.store.registry().is_loaded() { every } else { eager }).await;
+    }
+}
+
+async fn keep_reaping(app: App, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        match app.store.reap().await {
+            Ok(0) => {}
+            Ok(reaped) => tracing::debug!(reaped, "freed what had expired"),
+            Err(error) => tracing::warn!(%error, "what has expired could not be freed"),
+        }
+    }
+}
+
+/// The recorder collects raw samples until somebody drains them.
+async fn keep_metrics_small(app: App) {
+    let Some(metrics) = app.metrics.clone() else { return };
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,152 @@
+//! Measures a store from outside: how long each operation takes and how it fails.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use metrics::{Counter, Histogram, counter, histogram};
+
+use super::{
+    CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
+};
+use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::provenance::{Provenance, ProvenanceId};
+use crate::domain::record::{Commit, EntityRecords};
+use crate::domain::time::Timestamp;
+
+/// A store that is measured.
+pub struct Metered {
+    store: Arc<dyn Store>,
+    load: Meter,
+    commit: Meter,
+    delete: Meter,
+    list: Meter,
+    provenance: Meter,
+    registry: Meter,
+    ping: Meter,
+}
+
+struct Meter {
+    operation: &'static str,
+    seconds: Histogram,
+}
+
+impl Meter {
+    fn new(operation: &'static str) -> Self {
+        Self {
+            operation,
+            seconds: histogram!("feature_store_store_operation_duration_seconds", "operation" => operation),
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        let kind = match error {
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Timeout => "timeout",
+            StoreError::Corrupt { .. } => "corrupt",
+            StoreError::Internal(_) => "internal",
+        };
+        let errors: Counter =
+            counter!("feature_store_store_errors_total", "operation" => self.operation, "kind" => kind);
+        errors.increment(1);
+    }
+
+    async fn measure<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let result = work.await;
+        self.seconds.record(started.elapsed().as_secs_f64());
+        if let Err(error) = &result {
+            self.failed(error);
+        }
+        result
+    }
+}
+
+impl Metered {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            load: Meter::new("load"),
+            commit: Meter::new("commit"),
+            delete: Meter::new("delete"),
+            list: Meter::new("list"),
+            provenance: Meter::new("provenance"),
+            registry: Meter::new("registry"),
+            ping: Meter::new("ping"),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Metered {
+    async fn load(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
+        self.load.measure(self.store.load(loads)).await
+    }
+
+    async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
+        let started = Instant::now();
+        let results = self.store.commit(commits).await;
+        self.commit.seconds.record(started.elapsed().as_secs_f64());
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            self.commit.failed(error);
+        }
+        results
+    }
+
+    async fn delete_entities(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
+        self.delete.measure(self.store.delete_entities(entities)).await
+    }
+
+    async fn list(
+        &self,
+        entity_type: &EntityType,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        self.list.measure(self.store.list(entity_type, cursor, limit)).await
+    }
+
+    async fn intern(
+        &self,
+        provenance: &Provenance,
+        until: Option<Timestamp>,
+    ) -> Result<ProvenanceId, StoreError> {
+        self.provenance.measure(self.store.intern(provenance, until)).await
+    }
+
+    async fn provenance(&self, ids: &[ProvenanceId]) -> Result<Vec<Option<Provenance>>, StoreError> {
+        self.provenance.measure(self.store.provenance(ids)).await
+    }
+
+    async fn registry(&self) -> Result<RegistryState, StoreError> {
+        self.registry.measure(self.store.registry()).await
+    }
+
+    async fn registry_revision(&self) -> Result<u64, StoreError> {
+        self.registry.measure(self.store.registry_revision()).await
+    }
+
+    async fn change_registry(&self, change: &RegistryChange) -> Result<Option<u64>, StoreError> {
+        self.registry.measure(self.store.change_registry(change)).await
+    }
+
+    async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError> {
+        self.registry.measure(self.store.archive(entity_type)).await
+    }
+
+    async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.delete.measure(self.store.reap(now)).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ping.measure(self.store.ping()).await
+    }
+
+    async fn describe(&self) -> Result<StoreDescription, StoreError> {
+        self.store.describe().await
+    }
+
+    async fn close(&self) {
+        self.store.close().await;
+    }
+}
