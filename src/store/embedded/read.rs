@@ -1,0 +1,163 @@
+//! Reads of entities, each in one transaction and so of one moment.
+
+use std::fmt::Write as _;
+
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition};
+
+use super::commit::range_of;
+use super::entity::{StoredCurrent, StoredEntity, StoredFeature};
+use super::fault::Fault;
+use super::key;
+use super::tables::{ENTITIES, HISTORY, LARGE};
+use crate::domain::envelope::{decode_current, decode_superseded};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::record::{Current, EntityRecords, FeatureRecords, Record};
+use crate::domain::value::FeatureType;
+use crate::store::{Load, Page};
+
+/// More look-ups than this in one call are made on a thread that may block: at a microsecond or
+/// two each, they would hold up whatever else the caller's thread serves.
+pub const LONG: usize = 1000;
+
+pub fn is_long(loads: &[Load<'_>]) -> bool {
+    let lookups = |load: &Load<'_>| if load.history { 1 + load.features.len() } else { 1 };
+    loads.iter().map(lookups).sum::<usize>() > LONG
+}
+
+/// Loads that can be sent to another thread.
+pub struct OwnedLoads(Vec<(EntityKey, Vec<(FeatureName, FeatureType)>, bool)>);
+
+impl OwnedLoads {
+    pub fn new(loads: &[Load<'_>]) -> Self {
+        let own = |load: &Load<'_>| (load.entity.clone(), load.features.to_vec(), load.history);
+        Self(loads.iter().map(own).collect())
+    }
+
+    pub fn load(&self, transaction: &ReadTransaction) -> Result<Vec<EntityRecords>, Fault> {
+        let loads: Vec<Load<'_>> = self
+            .0
+            .iter()
+            .map(|(entity, features, history)| Load { entity, features, history: *history })
+            .collect();
+        load(transaction, &loads)
+    }
+}
+
+type BytesTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+pub fn load(transaction: &ReadTransaction, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, Fault> {
+    let mut reader =
+        Reader { transaction, entities: transaction.open_table(ENTITIES)?, large: None, history: None };
+    loads.iter().map(|load| reader.load(load)).collect()
+}
+
+struct Reader<'t> {
+    transaction: &'t ReadTransaction,
+    entities: BytesTable,
+    // Most reads want neither.
+    large: Option<BytesTable>,
+    history: Option<BytesTable>,
+}
+
+impl Reader<'_> {
+    fn load(&mut self, load: &Load<'_>) -> Result<EntityRecords, Fault> {
+        let key = key::entity(load.entity);
+        let Some(guard) = self.entities.get(key.as_slice())? else {
+            let absent = FeatureRecords { current: None, history: load.history.then(Vec::new) };
+            return Ok(EntityRecords { head: None, features: vec![absent; load.features.len()] });
+        };
+        let entity = StoredEntity::decode(guard.value());
+        let entity = entity.map_err(|reason| Fault::corrupt(&key, "", reason))?;
+        let features = load.features.iter().map(|(name, _)| {
+            let stored = entity.feature(name.as_str());
+            Ok(FeatureRecords {
+                current: stored.map_or(Ok(None), |stored| self.current(&key, stored))?,
+                history: if load.history { Some(self.superseded(&key, stored)?) } else { None },
+            })
+        });
+        Ok(EntityRecords { head: Some(entity.head), features: features.collect::<Result<_, Fault>>()? })
+    }
+
+    fn current(&mut self, key: &[u8], stored: &StoredFeature) -> Result<Option<Current>, Fault> {
+        let decoded = match stored.current {
+            StoredCurrent::Nowhere => return Ok(None),
+            StoredCurrent::Here(envelope) => decode_current(envelope),
+            StoredCurrent::Large => {
+                let guard = opened(&mut self.large, self.transaction, LARGE)?
+                    .get(key::feature(key, stored.name).as_slice())?;
+                let guard = guard.ok_or_else(|| Fault::corrupt(key, stored.name, "its value is missing"))?;
+                decode_current(guard.value())
+            }
+        };
+        decoded.map(Some).map_err(|reason| Fault::corrupt(key, stored.name, reason))
+    }
+
+    /// Newest event first.
+    fn superseded(&mut self, key: &[u8], stored: Option<&StoredFeature>) -> Result<Vec<Record>, Fault> {
+        let Some(stored) = stored.filter(|stored| stored.history.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let range = key::below(&key::feature(key, stored.name));
+        let mut records = Vec::new();
+        for entry in
+            opened(&mut self.history, self.transaction, HISTORY)?.range::<&[u8]>(range_of(&range))?.rev()
+        {
+            let (sort_key, envelope) = entry?;
+            let event_time = key::event_time(sort_key.value())
+                .ok_or_else(|| Fault::corrupt(key, stored.name, "a key of its history holds no time"))?;
+            let record = decode_superseded(event_time, envelope.value());
+            records.push(record.map_err(|reason| Fault::corrupt(key, stored.name, reason))?);
+        }
+        Ok(records)
+    }
+}
+
+fn opened<'s>(
+    slot: &'s mut Option<BytesTable>,
+    transaction: &ReadTransaction,
+    definition: TableDefinition<&'static [u8], &'static [u8]>,
+) -> Result<&'s BytesTable, Fault> {
+    match slot {
+        Some(table) => Ok(table),
+        None => Ok(slot.insert(transaction.open_table(definition)?)),
+    }
+}
+
+/// Lists in the order of the ids' bytes. The cursor is the last id, in hexadecimal.
+pub fn list(
+    transaction: &ReadTransaction,
+    entity_type: &EntityType,
+    after: Option<&EntityId>,
+    limit: usize,
+) -> Result<Page, Fault> {
+    let range = key::entities_of(entity_type, after);
+    let mut page = Page::default();
+    for entry in transaction.open_table(ENTITIES)?.range::<&[u8]>(range_of(&range))? {
+        let (key, _) = entry?;
+        if page.entity_ids.len() == limit.max(1) {
+            page.next_cursor = page.entity_ids.last().map(cursor);
+            break;
+        }
+        let id = key::entity_id(key.value());
+        page.entity_ids
+            .push(id.ok_or_else(|| Fault::corrupt(key.value(), "", "its key holds no entity id"))?);
+    }
+    Ok(page)
+}
+
+fn cursor(id: &EntityId) -> String {
+    id.as_str().bytes().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub fn parse_cursor(text: &str) -> Option<EntityId> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let bytes = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16));
+    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().ok()?;
+    EntityId::parse(std::str::from_utf8(&bytes).ok()?).ok()
+}
