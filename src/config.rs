@@ -195,7 +195,8 @@ impl Config {
                 return Err(ConfigError(format!("there is no configuration file {}", path.display())));
             }
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
         }
         let (plain, own) = Environment::split(environment);
         let figment = figment.merge(plain).merge(own);
@@ -296,9 +297,13 @@ impl Config {
             return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));
         }
         let prefix = &self.redis_key_prefix;
-        let plain = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'));
+        let plain =
+            prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'));
         if prefix.is_empty() || prefix.len() > 64 || !plain {
-            return refuse(format!("{} must have 1 to 64 letters, digits or any of _-:.", origin("redis_key_prefix")));
+            return refuse(format!(
+                "{} must have 1 to 64 letters, digits or any of _-:.",
+                origin("redis_key_prefix")
+            ));
         }
         Ok(())
     }
@@ -312,8 +317,10 @@ fn refuse_unknown_keys(figment: &Figment) -> Result<(), ConfigError> {
     let given = figment.data().map_err(|error| ConfigError(explain(&error)))?;
     for key in given.get(&Profile::Default).into_iter().flat_map(Dict::keys) {
         if !known.contains_key(key) {
-            let origin = figment.find_metadata(key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
-            let hint = closest(key, known.keys()).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            let origin =
+                figment.find_metadata(key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
+            let hint =
+                closest(key, known.keys()).map_or_else(String::new, |name| format!("; did you mean {name}?"));
             return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
         }
     }
@@ -376,7 +383,9 @@ impl Environment {
 }
 
 fn is_service_link(key: &str, value: &str) -> bool {
-    let Some(rest) = key.strip_prefix(ENV_PREFIX).or_else(|| key.strip_prefix("REDIS_")) else { return false };
+    let Some(rest) = key.strip_prefix(ENV_PREFIX).or_else(|| key.strip_prefix("REDIS_")) else {
+        return false;
+    };
     rest.starts_with("SERVICE_HOST")
         || rest.starts_with("SERVICE_PORT")
         || (rest == "PORT" && value.starts_with("tcp://"))
@@ -447,33 +456,53 @@ mod tests {
 
     #[test]
     fn the_seeds_names_and_plain_redis_names_work() {
-        let config = load(&[("REDIS_HOST", "redis"), ("REDIS_PORT", "6380"), ("REDIS_PASSWORD", "007")]).unwrap();
+        let config =
+            load(&[("REDIS_HOST", "redis"), ("REDIS_PORT", "6380"), ("REDIS_PASSWORD", "007")]).unwrap();
         assert_eq!(config.store(), StoreChoice::Redis(Secret("redis://redis:6380".into())));
         assert_eq!(config.redis_password.unwrap().expose(), "007");
         let config = load_file("default_ttl = \"2h\"\nembedding_ttl = 60\nmax_versions = 3\nenable_versioning = false\nenable_monitoring = false\nredis_host = \"::1\"").unwrap();
         assert_eq!(config.default_ttl, Ttl::After(Span::from_secs(7200)));
         assert_eq!(config.embedding_ttl, Ttl::After(Span::from_secs(60)));
-        assert_eq!((config.max_versions, config.enable_versioning, config.enable_monitoring), (3, false, false));
+        assert_eq!(
+            (config.max_versions, config.enable_versioning, config.enable_monitoring),
+            (3, false, false)
+        );
         assert_eq!(config.store(), StoreChoice::Redis(Secret("redis://[::1]:6379".into())));
     }
 
     #[test]
     fn the_environment_goes_before_the_file_and_our_names_before_plain_ones() {
-        let config = load(&[("REDIS_HOST", "plain"), ("FEATURE_STORE_REDIS_HOST", "own"), ("FEATURE_STORE_DEFAULT_TTL", "never")]).unwrap();
+        let config = load(&[
+            ("REDIS_HOST", "plain"),
+            ("FEATURE_STORE_REDIS_HOST", "own"),
+            ("FEATURE_STORE_DEFAULT_TTL", "never"),
+        ])
+        .unwrap();
         assert_eq!(config.redis_host.as_deref(), Some("own"));
         assert_eq!(config.default_ttl, Ttl::Never);
     }
 
     #[test]
     fn what_kubernetes_puts_into_pods_is_not_a_setting() {
-        let links = [("REDIS_PORT", "tcp://10.0.0.1:6379"), ("REDIS_SERVICE_HOST", "10.0.0.1"), ("FEATURE_STORE_PORT", "tcp://10.0.0.2:80"), ("FEATURE_STORE_SERVICE_PORT_HTTP", "80"), ("FEATURE_STORE_PORT_80_TCP_ADDR", "10.0.0.2")];
+        let links = [
+            ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+            ("REDIS_SERVICE_HOST", "10.0.0.1"),
+            ("FEATURE_STORE_PORT", "tcp://10.0.0.2:80"),
+            ("FEATURE_STORE_SERVICE_PORT_HTTP", "80"),
+            ("FEATURE_STORE_PORT_80_TCP_ADDR", "10.0.0.2"),
+        ];
         assert_eq!(load(&links).unwrap(), Config::default());
     }
 
     #[test]
     fn a_wrong_key_stops_the_start_with_its_name_and_origin() {
         let error = load(&[("FEATURE_STORE_DEFAULT_TLL", "60")]).unwrap_err();
-        assert!(error.contains("default_tll") && error.contains("FEATURE_STORE_") && error.contains("did you mean default_ttl"), "{error}");
+        assert!(
+            error.contains("default_tll")
+                && error.contains("FEATURE_STORE_")
+                && error.contains("did you mean default_ttl"),
+            "{error}"
+        );
         let error = load_file("max_version = 3").unwrap_err();
         assert!(error.contains("max_version ") && error.contains("feature-store.toml"), "{error}");
         let error = load_file("default_ttl = \"soon\"").unwrap_err();
@@ -495,10 +524,13 @@ mod tests {
             &[("FEATURE_STORE_REDIS_KEY_PREFIX", "a{b")],
         ] {
             let error = load(environment).unwrap_err();
-            assert!(environment.iter().any(|(key, _)| {
-                let name = key.strip_prefix("FEATURE_STORE_").unwrap_or(key).to_ascii_lowercase();
-                error.contains(&name)
-            }) || error.contains("redis_password"), "{error}");
+            assert!(
+                environment.iter().any(|(key, _)| {
+                    let name = key.strip_prefix("FEATURE_STORE_").unwrap_or(key).to_ascii_lowercase();
+                    error.contains(&name)
+                }) || error.contains("redis_password"),
+                "{error}"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, StoreChoice};
 use crate::http::{App, AppParts, Lifecycle, RequestLimits};
 use crate::service::FeatureStore;
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{EmbeddedStore, OpenError, Options};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
 use crate::store::{Store, StoreError};
@@ -21,8 +21,8 @@ use crate::telemetry;
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the data directory {dir} cannot be used: {reason}")]
-    DataDir { dir: String, reason: String },
+    #[error(transparent)]
+    DataDir(#[from] OpenError),
     #[error("the store cannot be used: {0}")]
     Store(#[from] StoreError),
     #[error("metrics cannot be recorded: {0}")]
@@ -35,11 +35,8 @@ pub enum StartError {
 pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str), StartError> {
     match config.store() {
         StoreChoice::Embedded(dir) => {
-            let store = EmbeddedStore::open(&dir, config.embedded_cache_bytes).map_err(|error| StartError::DataDir {
-                dir: dir.display().to_string(),
-                reason: error.to_string(),
-            })?;
-            Ok((Arc::new(store), "embedded"))
+            let options = Options { cache_bytes: config.embedded_cache_bytes };
+            Ok((Arc::new(EmbeddedStore::open(&dir, &options)?), "embedded"))
         }
         StoreChoice::Redis(url) => {
             let redis = RedisConfig {

@@ -54,7 +54,10 @@ fn describe() {
     describe_gauge!("feature_store_http_requests_in_flight", "Requests being answered now.");
     describe_counter!("feature_store_features_read_total", "Features read, by status.");
     describe_counter!("feature_store_features_written_total", "Features written, by outcome.");
-    describe_counter!("feature_store_validation_errors_total", "Refused values, by what was wrong with them.");
+    describe_counter!(
+        "feature_store_validation_errors_total",
+        "Refused values, by what was wrong with them."
+    );
     describe_counter!(
         "feature_store_commit_conflicts_total",
         "Commits that were decided anew because another writer was faster."

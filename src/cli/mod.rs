@@ -38,7 +38,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
-        Command::Healthcheck(options) => load(cli.config).and_then(|config| healthcheck::run(&config, &options)),
+        Command::Healthcheck(options) => {
+            load(cli.config).and_then(|config| healthcheck::run(&config, &options))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

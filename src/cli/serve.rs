@@ -17,7 +17,9 @@ pub fn run(config: &Config) -> Result<(), String> {
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
         let shutdown = stop_signal()?;
-        server::run(config, listener, Arc::new(SystemClock), shutdown).await.map_err(|error| error.to_string())
+        server::run(config, listener, Arc::new(SystemClock), shutdown)
+            .await
+            .map_err(|error| error.to_string())
     })
 }
 

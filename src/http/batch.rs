@@ -13,8 +13,8 @@ use super::answer::Json;
 use super::extract::{JsonBody, RawMembers};
 use super::features::{Include, ReadFeaturesResponse, origin, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
-use super::schemas::{DurationText, TtlText};
-use super::values::{ByFeature, FeatureValue, FeatureValues, ValueMetadata, by_feature};
+use super::schemas::{DurationText, EntityIdsByType, FeaturesToWrite, TtlText};
+use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
@@ -30,7 +30,7 @@ use crate::service::rows::Row;
 #[schema(example = json!({"entities": {"product": ["1", "2"]}, "features": ["product.price"], "include": ["metadata"], "layout": "rows"}))]
 pub struct ReadBatchRequest {
     /// Entity ids by entity type.
-    #[schema(value_type = BTreeMap<String, Vec<String>>, min_properties = 1)]
+    #[schema(value_type = EntityIdsByType)]
     entities: IndexMap<EntityType, Vec<EntityId>>,
     /// Features as `product.price`, or `price` where only one entity type is read.
     #[serde(default)]
@@ -149,21 +149,22 @@ pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Resul
 fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> ColumnsOfType<'a> {
     let entities = &of_type.entities;
     let numbered = || of_type.columns.names().enumerate();
-    let not_all_present = |column: usize| entities.iter().any(|e| e.answers[column].status != Status::Present);
+    let not_all_present =
+        |column: usize| entities.iter().any(|e| e.answers[column].status != Status::Present);
     ColumnsOfType {
         entity_ids: entities.iter().map(|entity| entity.entity_id.as_str()).collect(),
         versions: entities.iter().map(|entity| entity.version).collect(),
         features: by_feature(numbered().map(|(column, name)| {
             (name, entities.iter().map(|entity| &entity.answers[column].value).collect())
         })),
-        statuses: by_feature(numbered().filter(|(column, _)| not_all_present(*column)).map(|(column, name)| {
-            (name, entities.iter().map(|entity| entity.answers[column].status).collect())
-        })),
+        statuses: by_feature(numbered().filter(|(column, _)| not_all_present(*column)).map(
+            |(column, name)| (name, entities.iter().map(|entity| entity.answers[column].status).collect()),
+        )),
         metadata: metadata.then(|| {
             by_feature(numbered().map(|(column, name)| {
-                let of_entity = entities.iter().map(|entity| {
-                    ValueMetadata::of(&entity.answers[column], &read.provenance, read.now)
-                });
+                let of_entity = entities
+                    .iter()
+                    .map(|entity| ValueMetadata::of(&entity.answers[column], &read.provenance, read.now));
                 (name, of_entity.collect())
             }))
         }),
@@ -205,7 +206,7 @@ pub struct WriteBatchRow<'a> {
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     entity_id: EntityId,
     #[serde(borrow)]
-    #[schema(value_type = FeatureValues, min_properties = 1)]
+    #[schema(value_type = FeaturesToWrite)]
     features: RawMembers<'a>,
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -262,7 +263,8 @@ pub async fn write_features_batch(State(app): State<App>, body: JsonBody) -> Res
         event_timestamp: row.event_timestamp,
         ttl: row.ttl.or(request.ttl),
     });
-    let results = app.store.write_batch(&request.entity_type, rows.collect(), &origin, request.atomic).await?;
+    let results =
+        app.store.write_batch(&request.entity_type, rows.collect(), &origin, request.atomic).await?;
     let written = results.iter().filter(|result| result.is_ok()).count();
     let results: Vec<_> = ids.iter().zip(results).collect();
     let body = WriteBatchResponse {

@@ -106,7 +106,11 @@ impl Drop for InFlight {
 
 /// The answer to a path that is no route.
 pub async fn no_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, Code::InvalidRequest, "there is no such path; see /docs for those that are there")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        Code::InvalidRequest,
+        "there is no such path; see /docs for those that are there",
+    )
 }
 
 /// The answer to a method that a path does not take.
@@ -116,7 +120,8 @@ pub async fn no_method() -> Problem {
 
 /// The answer where a handler panicked.
 pub fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let message =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = message.unwrap_or("unknown"), "a handler panicked");
     Problem::internal().into_response()
 }

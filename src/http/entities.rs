@@ -70,7 +70,10 @@ pub async fn list_entities(
     ),
     responses((status = 204, description = "Deleted"), ChangeProblems)
 )]
-pub async fn delete_entity(State(app): State<App>, Path(path): Path<EntityPath>) -> Result<Response, Problem> {
+pub async fn delete_entity(
+    State(app): State<App>,
+    Path(path): Path<EntityPath>,
+) -> Result<Response, Problem> {
     app.store.delete_entity(&EntityKey::from(path)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

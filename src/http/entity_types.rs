@@ -39,7 +39,10 @@ pub async fn list_entity_types(State(app): State<App>) -> Result<Json<ListEntity
     params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)),
     responses((status = 200, description = "The schema", body = RegisteredEntityType), ReadProblems)
 )]
-pub async fn get_entity_type(State(app): State<App>, Path(name): Path<EntityType>) -> Result<Response, Problem> {
+pub async fn get_entity_type(
+    State(app): State<App>,
+    Path(name): Path<EntityType>,
+) -> Result<Response, Problem> {
     app.store.registry().refresh().await?;
     let entity_type = app.store.registry().entity_type(&name).await?;
     Ok(Json(&entity_type.registered).into_response())

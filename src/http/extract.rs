@@ -107,7 +107,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
         };
         let bytes = body(request, state).await?;
         if yaml {
-            let document = yaml_serde::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body is not the YAML that is wanted: {error}")))?;
+            let document = yaml_serde::from_slice(&bytes).map_err(|error| {
+                Problem::invalid(format!("the body is not the YAML that is wanted: {error}"))
+            })?;
             return Ok(Self(document));
         }
         Ok(Self(parse_json(&bytes)?))
@@ -184,7 +186,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         if text == "*" {
             return Ok(Self(Precondition::Exists));
         }
-        let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
+        let version =
+            text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
         match version {
             Some(version) => Ok(Self(Precondition::Version(version))),
             None => Err(Problem::invalid("If-Match: write one version in quotes, as in \"7\", or *")),

@@ -29,7 +29,12 @@ pub struct FeatureServiceResponse<'a> {
 impl<'a> FeatureServiceResponse<'a> {
     fn of(service: &'a FeatureService, version: Option<u32>) -> Option<Self> {
         let current = service.version(version)?;
-        Some(Self { name: service.name.as_str(), version: current.version, current, versions: &service.versions })
+        Some(Self {
+            name: service.name.as_str(),
+            version: current.version,
+            current,
+            versions: &service.versions,
+        })
     }
 }
 
@@ -49,7 +54,8 @@ pub struct ListFeatureServicesResponse<'a> {
 pub async fn list_feature_services(State(app): State<App>) -> Result<Response, Problem> {
     app.store.registry().refresh().await?;
     let snapshot = app.store.registry().snapshot();
-    let services = snapshot.feature_services().filter_map(|service| FeatureServiceResponse::of(service, None));
+    let services =
+        snapshot.feature_services().filter_map(|service| FeatureServiceResponse::of(service, None));
     Ok(Json(ListFeatureServicesResponse { feature_services: services.collect() }).into_response())
 }
 
@@ -68,7 +74,10 @@ pub struct ServicePath {
     params(("name" = String, Path, description = "The feature service, as `ranking` or `ranking@2`", example = "ranking", pattern = "^[A-Za-z_][A-Za-z0-9_-]*(@[1-9][0-9]*)?$", max_length = 139)),
     responses((status = 200, description = "The feature service", body = inline(FeatureServiceResponse)), ReadProblems)
 )]
-pub async fn get_feature_service(State(app): State<App>, Path(path): Path<ServicePath>) -> Result<Response, Problem> {
+pub async fn get_feature_service(
+    State(app): State<App>,
+    Path(path): Path<ServicePath>,
+) -> Result<Response, Problem> {
     let reference = FeatureServiceRef::parse(&path.name)?;
     app.store.registry().refresh().await?;
     let snapshot = app.store.registry().snapshot();

@@ -1,7 +1,5 @@
 //! Features of one entity: write, read, delete.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -10,8 +8,8 @@ use super::App;
 use super::answer::{Json, etag};
 use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers, split_names};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
-use super::schemas::TtlText;
-use super::values::{ByFeature, FeatureValues, ValueMetadata, by_feature};
+use super::schemas::{FeaturesToWrite, TtlText};
+use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityKey, FeatureServiceRef};
 use crate::domain::record::Version;
@@ -32,7 +30,7 @@ use crate::service::write::{Origin, Written};
 }))]
 pub struct WriteFeaturesRequest<'a> {
     #[serde(borrow)]
-    #[schema(value_type = FeatureValues, min_properties = 1)]
+    #[schema(value_type = FeaturesToWrite)]
     features: RawMembers<'a>,
     /// When the values were true in the world; now, if not given.
     #[serde(default)]
@@ -71,7 +69,11 @@ pub fn origin(
         }
     }
     let metadata = metadata.unwrap_or_default();
-    let size = if metadata.is_empty() { 0 } else { serde_json::to_string(&metadata).map_or(usize::MAX, |t| t.len()) };
+    let size = if metadata.is_empty() {
+        0
+    } else {
+        serde_json::to_string(&metadata).map_or(usize::MAX, |t| t.len())
+    };
     if size > MAX_METADATA_BYTES {
         return Err(Problem::invalid(format!("metadata has more than {MAX_METADATA_BYTES} bytes")));
     }
@@ -188,7 +190,7 @@ pub struct ReadFeaturesResponse<'a> {
     /// The entity's version; 0 where the store has nothing of it.
     version: Version,
     /// Every feature asked for, in that order.
-    #[schema(value_type = FeatureValues)]
+    #[schema(value_type = BTreeMap<String, FeatureValue>)]
     features: ByFeature<'a, &'a Value>,
     /// Why a feature is what it is, where that is not `present`.
     #[schema(value_type = BTreeMap<String, Status>)]
@@ -200,7 +202,11 @@ pub struct ReadFeaturesResponse<'a> {
 }
 
 /// The answers of one type, an entity each.
-pub fn rows<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> impl Iterator<Item = ReadFeaturesResponse<'a>> {
+pub fn rows<'a, T>(
+    read: &'a ReadAnswer<T>,
+    of_type: &'a TypeAnswer,
+    metadata: bool,
+) -> impl Iterator<Item = ReadFeaturesResponse<'a>> {
     of_type.entities.iter().map(move |entity| {
         let named = || of_type.columns.names().zip(&entity.answers);
         let statuses = named().filter(|(_, answer)| answer.status != Status::Present);

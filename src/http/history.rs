@@ -1,7 +1,5 @@
 //! Looking back: versions, differences, lineage.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -11,7 +9,7 @@ use super::answer::Json;
 use super::extract::{EntityPath, Path, Query};
 use super::features::{ReadFeaturesResponse, rows};
 use super::problem::{Problem, ReadProblems};
-use super::values::{ByFeature, FeatureValue, FeatureValues, VersionedValue, by_feature};
+use super::values::{ByFeature, FeatureValue, VersionedValue, by_feature};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Provenance;
 use crate::domain::record::{Record, Version};
@@ -53,7 +51,7 @@ pub struct VersionSummary<'a> {
     #[schema(value_type = String, format = DateTime)]
     written_at: Timestamp,
     /// What it wrote, as far as that is kept; null for a deletion.
-    #[schema(value_type = FeatureValues)]
+    #[schema(value_type = BTreeMap<String, FeatureValue>)]
     features: ByFeature<'a, &'a Value>,
     #[schema(value_type = BTreeMap<String, String>)]
     event_timestamps: ByFeature<'a, Timestamp>,
@@ -64,12 +62,18 @@ pub struct VersionSummary<'a> {
 
 impl<'a> VersionSummary<'a> {
     /// `None` where nothing is kept of it.
-    fn of(version: Version, features: &'a [(FeatureName, Record)], provenance: &'a ProvenanceMap) -> Option<Self> {
+    fn of(
+        version: Version,
+        features: &'a [(FeatureName, Record)],
+        provenance: &'a ProvenanceMap,
+    ) -> Option<Self> {
         let (_, any) = features.first()?;
         Some(Self {
             version,
             written_at: any.written_at,
-            features: by_feature(features.iter().map(|(name, r)| (name, r.value.as_ref().unwrap_or(&Value::Null)))),
+            features: by_feature(
+                features.iter().map(|(name, r)| (name, r.value.as_ref().unwrap_or(&Value::Null))),
+            ),
             event_timestamps: by_feature(features.iter().map(|(name, r)| (name, r.event_timestamp))),
             provenance: provenance.get(&any.provenance),
         })
@@ -167,9 +171,9 @@ pub struct DiffResponse<'a> {
     entity_id: &'a str,
     from: Version,
     to: Version,
-    #[schema(value_type = FeatureValues)]
+    #[schema(value_type = BTreeMap<String, FeatureValue>)]
     added: ByFeature<'a, &'a Value>,
-    #[schema(value_type = FeatureValues)]
+    #[schema(value_type = BTreeMap<String, FeatureValue>)]
     removed: ByFeature<'a, &'a Value>,
     #[schema(value_type = BTreeMap<String, BeforeAfter>)]
     changed: ByFeature<'a, BeforeAfter<'a>>,
@@ -260,7 +264,10 @@ pub struct UsedBy<'a> {
     ),
     responses((status = 200, description = "The lineage", body = inline(LineageResponse)), ReadProblems)
 )]
-pub async fn get_feature_lineage(State(app): State<App>, Path(path): Path<FeaturePath>) -> Result<Response, Problem> {
+pub async fn get_feature_lineage(
+    State(app): State<App>,
+    Path(path): Path<FeaturePath>,
+) -> Result<Response, Problem> {
     let entity = EntityKey::new(path.entity_type, path.entity_id);
     let lineage = app.store.lineage(&entity, &path.feature).await?;
     let read = |value: Value| value.widened_to(lineage.feature_type);

@@ -167,7 +167,8 @@ impl From<ServiceError> for Problem {
         match error {
             ServiceError::InvalidRequest(_) => Self::invalid(detail),
             ServiceError::ValidationFailed(violations) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::ValidationFailed, detail).with_errors(violations)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::ValidationFailed, detail)
+                    .with_errors(violations)
             }
             ServiceError::UnknownEntityType(_) => {
                 Self::new(StatusCode::NOT_FOUND, Code::UnknownEntityType, detail)
@@ -188,10 +189,13 @@ impl From<ServiceError> for Problem {
             ServiceError::SchemaConflict { violations, .. } => {
                 Self::new(StatusCode::CONFLICT, Code::SchemaConflict, detail).with_errors(violations)
             }
-            ServiceError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail),
-            ServiceError::Contention => {
-                Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail) }
+            ServiceError::TooLarge(_) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail)
             }
+            ServiceError::Contention => Self {
+                retry_after: Some(1),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail)
+            },
             ServiceError::Store(error) => error.into(),
             ServiceError::Internal(message) => {
                 tracing::error!(error = message, "a bug");
@@ -223,7 +227,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::Timeout => {
                 tracing::warn!(%error, "the store is slow");
-                let detail = "the store did not answer in time; a write may have been stored, and may be sent again";
+                let detail =
+                    "the store did not answer in time; a write may have been stored, and may be sent again";
                 Self::new(StatusCode::GATEWAY_TIMEOUT, Code::Timeout, detail)
             }
             StoreError::Corrupt { .. } | StoreError::Internal(_) => {
@@ -238,7 +243,8 @@ impl From<StoreError> for Problem {
 fn problems(statuses: &[(u16, &str)]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     let response = |description: &str| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new().description(description).content("application/problem+json", content);
+        let response =
+            ResponseBuilder::new().description(description).content("application/problem+json", content);
         RefOr::T(response.build())
     };
     statuses.iter().map(|(status, description)| (status.to_string(), response(description))).collect()

@@ -42,7 +42,11 @@ pub fn base() -> utoipa::openapi::OpenApi {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), ReadProblems))]
 pub async fn get_metrics(State(app): State<App>) -> Result<Response, Problem> {
     let Some(metrics) = &app.metrics else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, Code::InvalidRequest, "monitoring is off (enable_monitoring)"));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            Code::InvalidRequest,
+            "monitoring is off (enable_monitoring)",
+        ));
     };
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, text)], metrics.render()).into_response())
@@ -68,5 +72,7 @@ pub async fn get_openapi() -> Response {
 
 /// Swagger UI at `/docs`, from assets inside the binary.
 pub fn swagger_ui() -> Router {
-    SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true)).into()
+    SwaggerUi::new("/docs")
+        .config(utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true))
+        .into()
 }

@@ -1,10 +1,10 @@
 //! How feature values, answers and their metadata look in JSON and in the OpenAPI document.
 
-use std::collections::BTreeMap;
-
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -25,13 +25,16 @@ impl PartialSchema for FeatureValue {
             ObjectBuilder::new().schema_type(SchemaType::new(kind)).description(Some(description)).build()
         };
         let any = ObjectBuilder::new().schema_type(SchemaType::AnyValue).build();
-        let array = ArrayBuilder::new().items(any.clone()).description(Some("embedding (numbers), or a json array")).build();
+        let array = ArrayBuilder::new()
+            .items(any.clone())
+            .description(Some("embedding (numbers), or a json array"))
+            .build();
         let object = ObjectBuilder::new()
             .schema_type(SchemaType::new(Type::Object))
             .description(Some("a json object"))
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .build();
-        OneOfBuilder::new()
+        let one_of = OneOfBuilder::new()
             .description(Some("The value of a feature; which form depends on its type."))
             .item(one(Type::Boolean, "boolean"))
             .item(one(Type::Number, "int64 or float64"))
@@ -39,8 +42,8 @@ impl PartialSchema for FeatureValue {
             .item(array)
             .item(object)
             .item(one(Type::Null, "written as null, or no value: the status says which"))
-            .build()
-            .into()
+            .build();
+        RefOr::T(Schema::OneOf(one_of))
     }
 }
 
@@ -49,9 +52,6 @@ impl ToSchema for FeatureValue {
         "FeatureValue".into()
     }
 }
-
-/// Feature names and values, in the OpenAPI document.
-pub type FeatureValues = BTreeMap<String, FeatureValue>;
 
 /// Features and something about each, as a JSON object in their order.
 pub struct ByFeature<'a, T>(pub Vec<(&'a FeatureName, T)>);

@@ -10,7 +10,7 @@ pub mod meters;
 pub mod read;
 pub mod registry;
 pub mod rollback;
-mod rows;
+pub mod rows;
 pub mod snapshot;
 pub mod write;
 

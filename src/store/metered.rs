@@ -6,9 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use metrics::{Counter, Histogram, counter, histogram};
 
-use super::{
-    CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
-};
+use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};

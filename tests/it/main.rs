@@ -1,5 +1,7 @@
-//! One binary for all integration tests.
+//! Tests against real servers and over real sockets: one binary for all of them.
 
 mod embedded_store;
 mod memory_model;
+mod redis_process;
+mod redis_store;
 mod store_contract;

@@ -1,1 +1,149 @@
-//! The store on Redis.
+//! The store on Redis: one server, Sentinel or Cluster.
+//!
+//! ```text
+//! fs:{product:123}            hash: a field per feature, and the head in the field @
+//! fs:{product:123}:large      hash: embeddings and long texts
+//! fs:{product:123}:v:price    sorted set: superseded records of a feature, by event time (µs)
+//! fs:{provenance}:…           next (counter), digest:<digest> → id, <id> → record
+//! fs:{registry}:…             revision, entity_types, feature_services, schema_versions:<type>
+//! ```
+//! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
+//! reads, `commit`, `list`, `provenance` and `registry` write through `batch`, which runs the
+//! `script`s; `reply` and `errors` take apart what comes back.
+
+mod batch;
+mod commit;
+mod connect;
+mod describe;
+mod errors;
+mod keys;
+mod link;
+mod list;
+mod load;
+mod provenance;
+mod registry;
+mod reply;
+mod script;
+
+use async_trait::async_trait;
+
+use self::batch::Replication;
+use self::connect::Links;
+pub use self::connect::RedisConfig;
+use self::keys::Keys;
+use self::provenance::Memory;
+use self::script::Scripts;
+use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::provenance::{Provenance, ProvenanceId};
+use crate::domain::record::{Commit, EntityRecords};
+use crate::domain::time::Timestamp;
+use crate::store::{
+    CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
+};
+
+/// A store on Redis 6.2 or later.
+pub struct RedisStore {
+    links: Links,
+    keys: Keys,
+    scripts: Scripts,
+    replication: Replication,
+    memory: Memory,
+}
+
+impl RedisStore {
+    /// `redis`, `redis-cluster` or `redis-sentinel`.
+    pub fn backend(&self) -> &'static str {
+        self.links.topology.backend()
+    }
+
+    /// Connects, in the background if it takes longer than the connect timeout: Redis being down
+    /// is no error here. Until it is up, everything fails as [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] for a configuration that can never work, without its secrets.
+    pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
+        let Some(keys) = Keys::new(&config.key_prefix) else {
+            let prefix = &config.key_prefix;
+            return Err(StoreError::Internal(format!(
+                "the key prefix {prefix:?} may hold letters, digits and _-.:/ only"
+            )));
+        };
+        Ok(Self {
+            links: Links::connect(&config).await?,
+            keys,
+            scripts: Scripts::new(),
+            // Half, so that the answer "not enough replicas" still comes in time.
+            replication: Replication { replicas: config.wait_replicas, timeout: config.command_timeout / 2 },
+            memory: Memory::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn load(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
+        self.load_all(loads).await
+    }
+
+    async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
+        self.commit_all(commits).await
+    }
+
+    async fn delete_entities(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
+        self.delete_all(entities).await
+    }
+
+    async fn list(
+        &self,
+        entity_type: &EntityType,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        self.list_page(entity_type, cursor, limit).await
+    }
+
+    async fn intern(
+        &self,
+        provenance: &Provenance,
+        until: Option<Timestamp>,
+    ) -> Result<ProvenanceId, StoreError> {
+        self.intern_one(provenance, until).await
+    }
+
+    async fn provenance(&self, ids: &[ProvenanceId]) -> Result<Vec<Option<Provenance>>, StoreError> {
+        self.provenance_of(ids).await
+    }
+
+    async fn registry(&self) -> Result<RegistryState, StoreError> {
+        self.read_registry().await
+    }
+
+    async fn registry_revision(&self) -> Result<u64, StoreError> {
+        self.read_revision().await
+    }
+
+    async fn change_registry(&self, change: &RegistryChange) -> Result<Option<u64>, StoreError> {
+        self.write_registry(change).await
+    }
+
+    async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError> {
+        self.read_archive(entity_type).await
+    }
+
+    /// Redis expires keys by itself.
+    async fn reap(&self, _now: Timestamp) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ping_all().await
+    }
+
+    async fn describe(&self) -> Result<StoreDescription, StoreError> {
+        self.describe_all().await
+    }
+
+    async fn close(&self) {
+        self.links.close().await;
+    }
+}

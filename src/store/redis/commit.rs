@@ -1,0 +1,137 @@
+//! Commits, as `commit.lua` takes them.
+
+use fred::bytes_utils::Str;
+use fred::types::Value as Argument;
+
+use super::RedisStore;
+use super::batch::{Item, Ran, run_each};
+use super::errors::unexpected;
+use super::keys::HEAD;
+use crate::domain::envelope::{encode_current, encode_superseded};
+use crate::domain::record::{Commit, CurrentChange};
+use crate::domain::time::Timestamp;
+use crate::domain::value::Value;
+use crate::store::{CommitOutcome, StoreError, head_text};
+
+/// A longer field would turn a small hash from one compact block into a table.
+const LARGE_ABOVE: usize = 64;
+
+impl RedisStore {
+    pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
+        let item = |index: usize| self.commit_item(&commits[index]);
+        let runs = run_each(&self.links, &self.replication, &self.scripts.commit, commits.len(), item).await;
+        let outcome = |run: Result<Ran, StoreError>| match run.map(|ran| (ran.answer, ran.replicated))? {
+            (Argument::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
+            (Argument::Integer(0), _) => Ok(CommitOutcome::Conflict),
+            _ => Err(unexpected("a commit")),
+        };
+        runs.into_iter().map(outcome).collect()
+    }
+
+    /// The arguments that `commit.lua` describes.
+    fn commit_item(&self, commit: &Commit) -> Item {
+        let keys = self.keys.entity(&commit.entity);
+        let mut main_set = vec![text(HEAD), Argument::String(head_text(&commit.head).into())];
+        let mut main_take = Vec::new();
+        let mut large_set = Vec::new();
+        let mut large_take = Vec::new();
+        let mut histories = Vec::new();
+        let mut history_args = Vec::new();
+        for change in &commit.changes {
+            let name = || Argument::String(Str::from(change.feature.as_str()));
+            match &change.current {
+                CurrentChange::Keep => {}
+                CurrentChange::Set(current) => {
+                    let envelope = encode_current(current);
+                    let value = current.record.value.as_ref();
+                    if is_large(value, envelope.len()) {
+                        large_set.extend([name(), Argument::Bytes(envelope.into())]);
+                        main_take.push(name());
+                    } else {
+                        main_set.extend([name(), Argument::Bytes(envelope.into())]);
+                        if may_be_large(value) {
+                            large_take.push(name());
+                        }
+                    }
+                }
+                CurrentChange::Erase => {
+                    main_take.push(name());
+                    large_take.push(name());
+                }
+            }
+            let erased = change.current == CurrentChange::Erase;
+            if change.superseded.is_empty() && commit.expected.is_none() {
+                // A new entity has no history to cut or to keep longer.
+                continue;
+            }
+            let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) };
+            histories.push(Argument::Bytes(keys.history(&change.feature)));
+            history_args.push(number(limit));
+            history_args.push(until(change.retain_until));
+            let added = if limit == 0 { &[] } else { change.superseded.as_slice() };
+            history_args.push(number(added.len() * 2));
+            for record in added {
+                history_args.push(Argument::Integer(record.event_timestamp.as_micros()));
+                history_args.push(Argument::Bytes(encode_superseded(record).into()));
+            }
+        }
+        if commit.expected.is_none() {
+            main_take.clear();
+            large_take.clear();
+        }
+        let lists = [main_set, main_take, large_set, large_take];
+        let listed: usize = lists.iter().map(|list| list.len() + 1).sum();
+        let mut args = Vec::with_capacity(5 + histories.len() + listed + history_args.len());
+        args.push(number(2 + histories.len()));
+        args.push(Argument::Bytes(keys.main.clone()));
+        args.push(Argument::Bytes(keys.large));
+        args.extend(histories);
+        args.push(match &commit.expected {
+            Some(head) => Argument::String(head_text(head).into()),
+            None => text(""),
+        });
+        args.push(until(commit.retain_until));
+        for list in lists {
+            args.push(number(list.len()));
+            args.extend(list);
+        }
+        args.extend(history_args);
+        Item { slot: keys.slot, key: keys.main, args }
+    }
+}
+
+/// Where a value is kept depends on nothing but itself, so that a reader knows where to look.
+fn is_large(value: Option<&Value>, envelope_bytes: usize) -> bool {
+    match value {
+        Some(Value::Embedding(_)) => true,
+        Some(Value::String(_) | Value::Json(_) | Value::Null) | None => envelope_bytes > LARGE_ABOVE,
+        Some(Value::Boolean(_) | Value::Int64(_) | Value::Float64(_) | Value::Timestamp(_)) => false,
+    }
+}
+
+/// Whether an earlier value of the same feature may be in the large hash.
+fn may_be_large(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Embedding(_) | Value::String(_) | Value::Json(_) | Value::Null) | None => true,
+        Some(Value::Boolean(_) | Value::Int64(_) | Value::Float64(_) | Value::Timestamp(_)) => false,
+    }
+}
+
+fn text(text: &'static str) -> Argument {
+    Argument::String(Str::from_static(text))
+}
+
+fn number(number: usize) -> Argument {
+    Argument::Integer(number as i64)
+}
+
+/// A point in time as the scripts take it: milliseconds, or nothing for ever.
+pub(super) fn until(time: Option<Timestamp>) -> Argument {
+    match time {
+        // Rounded up: a key must not go before its time.
+        Some(time) => {
+            Argument::Integer(time.as_micros().div_euclid(1000) + i64::from(time.as_micros() % 1000 != 0))
+        }
+        None => text(""),
+    }
+}

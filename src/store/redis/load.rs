@@ -1,0 +1,179 @@
+//! Loads: one pipeline, however many entities.
+
+use bytes::Bytes;
+use fred::interfaces::{HashesInterface, SortedSetsInterface};
+use fred::types::{Key, Value as Reply};
+
+use super::RedisStore;
+use super::errors::{corrupt, of_key, unexpected};
+use super::keys::{EntityKeys, HEAD};
+use super::link::send;
+use super::reply;
+use crate::domain::envelope::{decode_current, decode_superseded};
+use crate::domain::name::FeatureName;
+use crate::domain::record::{Current, EntityRecords, FeatureRecords, Record};
+use crate::domain::time::Timestamp;
+use crate::domain::value::FeatureType;
+use crate::store::{Load, StoreError, parse_head};
+
+type Replies = std::vec::IntoIter<Result<Reply, fred::error::Error>>;
+
+/// The fields to ask for, which the entities of a batch mostly share.
+struct Fields<'a> {
+    of: &'a [(FeatureName, FeatureType)],
+    /// The head, then every feature.
+    main: Vec<Key>,
+    /// Those that may be in the large hash.
+    large: Vec<Key>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(of: &'a [(FeatureName, FeatureType)]) -> Self {
+        let mut main = Vec::with_capacity(of.len() + 1);
+        main.push(Key::from_static_str(HEAD));
+        let mut large = Vec::new();
+        for (name, feature_type) in of {
+            let key = Key::from(Bytes::copy_from_slice(name.as_str().as_bytes()));
+            if may_be_large(*feature_type) {
+                large.push(key.clone());
+            }
+            main.push(key);
+        }
+        Self { of, main, large }
+    }
+
+    fn is_of(&self, features: &[(FeatureName, FeatureType)]) -> bool {
+        std::ptr::eq(self.of, features)
+    }
+}
+
+fn may_be_large(feature_type: FeatureType) -> bool {
+    match feature_type {
+        FeatureType::String | FeatureType::Json | FeatureType::Embedding { .. } => true,
+        FeatureType::Int64 | FeatureType::Float64 | FeatureType::Boolean | FeatureType::Timestamp => false,
+    }
+}
+
+impl RedisStore {
+    pub(super) async fn load_all(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
+        if loads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipeline = self.links.get()?.pipeline();
+        let mut fields: Option<Fields<'_>> = None;
+        let mut keys = Vec::with_capacity(loads.len());
+        let mut count = 0;
+        for load in loads {
+            let of_entity = self.keys.entity(load.entity);
+            let fields = match &mut fields {
+                Some(fields) if fields.is_of(load.features) => fields,
+                other => other.insert(Fields::new(load.features)),
+            };
+            // In a pipeline these only queue the commands.
+            let _: Result<Reply, _> = pipeline.hmget(of_entity.main.clone(), fields.main.clone()).await;
+            count += 1;
+            if !fields.large.is_empty() {
+                let _: Result<Reply, _> = pipeline.hmget(of_entity.large.clone(), fields.large.clone()).await;
+                count += 1;
+            }
+            if load.history {
+                for (name, _) in load.features {
+                    let _: Result<Reply, _> = pipeline.zrevrange(of_entity.history(name), 0, -1, true).await;
+                    count += 1;
+                }
+            }
+            keys.push(of_entity);
+        }
+        let mut replies = send(&pipeline, count).await.into_iter();
+        loads.iter().zip(&keys).map(|(load, keys)| entity(load, keys, &mut replies)).collect()
+    }
+}
+
+fn next(replies: &mut Replies, key: &Bytes, command: &str) -> Result<Vec<Reply>, StoreError> {
+    match replies.next() {
+        Some(Ok(reply)) => reply::array(reply).ok_or_else(|| unexpected(command)),
+        Some(Err(error)) => Err(of_key(error, key)),
+        None => Err(unexpected(command)),
+    }
+}
+
+/// Takes the replies to one load.
+fn entity(load: &Load<'_>, keys: &EntityKeys, replies: &mut Replies) -> Result<EntityRecords, StoreError> {
+    let mut main = next(replies, &keys.main, "HMGET")?.into_iter();
+    let any_large = load.features.iter().any(|(_, feature_type)| may_be_large(*feature_type));
+    let mut large = if any_large { next(replies, &keys.large, "HMGET")? } else { Vec::new() }.into_iter();
+    let head = match main.next().and_then(reply::bytes) {
+        Some(text) => {
+            let head = parse_head(&text).ok_or_else(|| corrupt(&keys.main, HEAD, "this is not a head"))?;
+            Some(head)
+        }
+        None => None,
+    };
+    let mut features = Vec::with_capacity(load.features.len());
+    for (name, feature_type) in load.features {
+        let in_main = current(main.next(), &keys.main, name)?;
+        let in_large =
+            if may_be_large(*feature_type) { current(large.next(), &keys.large, name)? } else { None };
+        features.push(FeatureRecords { current: newer(in_main, in_large), history: None });
+    }
+    if load.history {
+        for ((name, _), records) in load.features.iter().zip(&mut features) {
+            let key = keys.history(name);
+            records.history = Some(history(next(replies, &key, "ZREVRANGE")?, &key, name)?);
+        }
+    }
+    if head.is_none() {
+        // A part that outlived the head is nothing.
+        for records in &mut features {
+            *records = FeatureRecords { current: None, history: load.history.then(Vec::new) };
+        }
+    }
+    Ok(EntityRecords { head, features })
+}
+
+fn current(reply: Option<Reply>, key: &Bytes, name: &FeatureName) -> Result<Option<Current>, StoreError> {
+    match reply {
+        None => Err(unexpected("HMGET")),
+        Some(Reply::Null) => Ok(None),
+        Some(reply) => {
+            let bytes = reply::bytes(reply).ok_or_else(|| unexpected("HMGET"))?;
+            decode_current(&bytes).map(Some).map_err(|reason| corrupt(key, name.as_str(), reason))
+        }
+    }
+}
+
+/// A feature is in one of the hashes only, unless its type was changed and changed back.
+fn newer(a: Option<Current>, b: Option<Current>) -> Option<Current> {
+    match (a, b) {
+        (Some(a), Some(b)) if b.record.version > a.record.version => Some(b),
+        (Some(a), _) => Some(a),
+        (None, b) => b,
+    }
+}
+
+fn history(members: Vec<Reply>, key: &Bytes, name: &FeatureName) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::with_capacity(members.len() / 2);
+    let mut members = members.into_iter();
+    while let Some(member) = members.next() {
+        let bytes = reply::bytes(member).ok_or_else(|| unexpected("ZREVRANGE"))?;
+        let score = match members.next() {
+            Some(Reply::Double(score)) => score,
+            Some(Reply::Integer(score)) => score as f64,
+            score => {
+                let text = score.and_then(reply::bytes).ok_or_else(|| unexpected("ZREVRANGE"))?;
+                let text = std::str::from_utf8(&text).ok();
+                text.and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("ZREVRANGE"))?
+            }
+        };
+        // A float64 past 2^53 is near the time only; such a record keeps its own.
+        let sort_key = (score as i64).clamp(Timestamp::MIN.as_micros(), Timestamp::MAX.as_micros());
+        let sort_key = Timestamp::from_micros(sort_key)
+            .ok_or_else(|| corrupt(key, name.as_str(), "the score is no time"))?;
+        let record =
+            decode_superseded(sort_key, &bytes).map_err(|reason| corrupt(key, name.as_str(), reason))?;
+        records.push(record);
+    }
+    // Equal scores may stand for times that differ, see above.
+    records.sort_by_key(|record| std::cmp::Reverse(record.order()));
+    Ok(records)
+}

@@ -1,0 +1,306 @@
+//! Real `redis-server` processes on free loopback ports, gone when they are dropped.
+
+use std::future::Future;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// What a test waits for at most.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Waits until `condition` gives something, and says what was waited for where it never does.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Whether data survives a `kill -9`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    None,
+    /// Every write is synced to disk before it is answered.
+    Always,
+}
+
+/// One `redis-server`.
+pub struct RedisServer {
+    pub port: u16,
+    args: Vec<String>,
+    password: Option<String>,
+    child: Option<Child>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    pub fn start(durability: Durability) -> Self {
+        Self::start_with(durability, None, &[])
+    }
+
+    pub fn with_password(password: &str) -> Self {
+        Self::start_with(Durability::None, Some(password), &["--requirepass", password])
+    }
+
+    pub fn replica_of(primary: &Self) -> Self {
+        let port = primary.port.to_string();
+        let server = Self::start_with(Durability::None, None, &["--replicaof", "127.0.0.1", &port]);
+        wait_for("the replica to be in sync", || {
+            let follows = server.cli(&["INFO", "replication"]).contains("master_link_status:up");
+            // The primary counts it among those that acknowledge a moment later.
+            follows && primary.cli(&["INFO", "replication"]).contains("state=online")
+        });
+        server
+    }
+
+    fn start_with(durability: Durability, password: Option<&str>, more: &[&str]) -> Self {
+        let mut args: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+            .iter()
+            .chain(["--repl-diskless-sync-delay", "0"].iter())
+            .chain(more)
+            .map(|arg| (*arg).to_owned())
+            .collect();
+        if durability == Durability::Always {
+            args.extend(["--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned));
+        }
+        // Another process may take the port between finding it free and the server's start.
+        for _ in 0..10 {
+            let mut server = Self {
+                port: free_port(),
+                args: args.clone(),
+                password: password.map(str::to_owned),
+                child: None,
+                dir: TempDir::new().expect("a temporary directory"),
+            };
+            if server.try_spawn() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; is it installed?");
+    }
+
+    fn try_spawn(&mut self) -> bool {
+        let log = std::fs::File::create(self.dir.path().join("log")).expect("a log file");
+        let mut child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string()])
+            .args(&self.args)
+            .arg("--dir")
+            .arg(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server must be installed to run these tests");
+        let start = Instant::now();
+        loop {
+            if child.try_wait().expect("a child can be asked").is_some() {
+                return false;
+            }
+            // Who answers may be another process that has the port; it has not this process's id.
+            let info = cli(self.port, self.password.as_deref(), &["INFO", "server"]);
+            if info.contains(&format!("process_id:{}\r", child.id()))
+                && TcpStream::connect(self.address()).is_ok()
+            {
+                self.child = Some(child);
+                return true;
+            }
+            assert!(start.elapsed() < DEADLINE, "redis-server does not answer");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// What `redis-cli` prints.
+    pub fn cli(&self, args: &[&str]) -> String {
+        cli(self.port, self.password.as_deref(), args)
+    }
+
+    /// Like `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a killed child ends");
+        }
+    }
+
+    /// Starts again on the same port with the same data directory.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.try_spawn(), "redis-server does not start again on port {}", self.port);
+        wait_for("the data to be loaded", || self.cli(&["PING"]).contains("PONG"));
+    }
+
+    /// Freezes the process: its connections stay open and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().expect("the server runs").id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().expect("kill can be run");
+        assert!(status.success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn cli(port: u16, password: Option<&str>, args: &[&str]) -> String {
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string()]);
+    if let Some(password) = password {
+        command.args(["--no-auth-warning", "-a", password]);
+    }
+    let output = command.args(args).output().expect("redis-cli must be installed to run these tests");
+    String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+}
+
+/// Three primaries that share the slots.
+pub struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    pub fn start() -> Self {
+        let nodes: Vec<RedisServer> = (0..3)
+            .map(|_| {
+                let bus = free_port().to_string();
+                RedisServer::start_with(
+                    Durability::None,
+                    None,
+                    &[
+                        "--cluster-enabled",
+                        "yes",
+                        "--cluster-port",
+                        &bus,
+                        "--cluster-node-timeout",
+                        "2000",
+                        "--cluster-announce-ip",
+                        "127.0.0.1",
+                    ],
+                )
+            })
+            .collect();
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]).args(nodes.iter().map(RedisServer::address));
+        let output = create.arg("--cluster-yes").output().expect("redis-cli must be installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        for node in &nodes {
+            wait_for("the cluster to be whole", || {
+                let info = node.cli(&["CLUSTER", "INFO"]);
+                info.contains("cluster_state:ok") && info.contains("cluster_size:3")
+            });
+        }
+        Self { nodes }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis-cluster://{}", self.nodes[0].address())
+    }
+}
+
+/// A primary, a replica, and three Sentinels that look after them.
+pub struct RedisSentinels {
+    pub servers: Vec<RedisServer>,
+    sentinels: Vec<Sentinel>,
+}
+
+struct Sentinel {
+    port: u16,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // Nothing is left to do where it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl RedisSentinels {
+    pub fn start() -> Self {
+        let primary = RedisServer::start(Durability::None);
+        let replica = RedisServer::replica_of(&primary);
+        let sentinels: Vec<Sentinel> = (0..3).map(|_| Self::sentinel(primary.port)).collect();
+        for sentinel in &sentinels {
+            wait_for("the Sentinels to know each other and the replica", || {
+                let known = cli(sentinel.port, None, &["SENTINEL", "MASTER", "main"]);
+                let lines: Vec<&str> = known.lines().collect();
+                let field = |name| lines.iter().position(|line| *line == name).map(|at| lines[at + 1]);
+                field("num-slaves") == Some("1")
+                    && field("num-other-sentinels") == Some("2")
+                    && field("flags") == Some("master")
+            });
+        }
+        Self { servers: vec![primary, replica], sentinels }
+    }
+
+    fn sentinel(primary: u16) -> Sentinel {
+        let dir = TempDir::new().expect("a temporary directory");
+        let port = free_port();
+        let config = dir.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 2\n\
+             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n",
+            dir.path().display()
+        );
+        std::fs::write(&config, text).expect("a configuration file");
+        let child = Command::new("redis-server")
+            .arg(&config)
+            .arg("--sentinel")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server must be installed to run these tests");
+        Sentinel { port, child, _dir: dir }
+    }
+
+    pub fn url(&self) -> String {
+        let others: String =
+            self.sentinels[1..].iter().map(|s| format!("&node=127.0.0.1:{}", s.port)).collect();
+        format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main{others}", self.sentinels[0].port)
+    }
+
+    /// The port of the server that the Sentinels call the primary.
+    pub fn primary_port(&self) -> Option<u16> {
+        let answer = cli(self.sentinels[0].port, None, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
+        answer.lines().nth(1)?.parse().ok()
+    }
+}
