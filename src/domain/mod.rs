@@ -3,7 +3,7 @@
 //! In the order data flows: a request's [`name`]s, [`time`]s and [`value`]s are checked against a
 //! [`compiled`] [`schema`], with a list of [`violation`]s where they do not fit; a [`draft`]
 //! decides what a write does to what is [`record`]ed; the [`envelope`] is the form in which
-//! records are stored; a [`view`] decides what a read answers.
+//! records are stored; a [`view`] decides what a read answers. [`whole`] is how documents write counts.
 
 pub mod compiled;
 pub mod draft;
@@ -18,6 +18,7 @@ pub mod value;
 mod varint;
 pub mod view;
 pub mod violation;
+pub mod whole;
 
 #[cfg(test)]
 mod properties;

@@ -106,13 +106,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
             _ => return Err(unsupported("application/json or application/yaml")),
         };
         let bytes = body(request, state).await?;
-        if yaml {
-            let document = yaml_serde::from_slice(&bytes).map_err(|error| {
-                Problem::invalid(format!("the body is not the YAML that is wanted: {error}"))
-            })?;
-            return Ok(Self(document));
-        }
-        Ok(Self(parse_json(&bytes)?))
+        Ok(Self(if yaml { parse_yaml(&bytes)? } else { parse_json(&bytes)? }))
     }
 }
 
@@ -145,6 +139,17 @@ fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
 }
 
+/// By way of JSON, so that both forms of a document follow the same rules: read directly, a null would
+/// pass for an empty object, and `no` or `1` for a text.
+fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let wrong =
+        |error: String| Problem::invalid(format!("the body is not YAML that JSON could say: {error}"));
+    let document: yaml_serde::Value =
+        yaml_serde::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+    let json = serde_json::to_vec(&document).map_err(|error| wrong(error.to_string()))?;
+    parse_json(&json)
+}
+
 /// Parses a body that has failed already once more, to say where it fails.
 #[cold]
 fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
@@ -155,7 +160,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
     };
     let pointer = pointer(error.path());
     let message = error.into_inner().to_string();
-    let detail = format!("the body is not the JSON that is wanted: {message}");
+    let detail = format!("the body is not the document that is wanted: {message}");
     let violation = Violation::at(&pointer, ViolationCode::InvalidValue, message);
     Problem::invalid(detail).with_errors(vec![violation])
 }

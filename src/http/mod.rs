@@ -3,6 +3,7 @@
 
 mod answer;
 mod batch;
+mod document;
 mod edge;
 mod entities;
 mod entity_types;
@@ -107,7 +108,7 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI document of this build, as committed in `openapi/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    document::finish(routes().into_openapi())
 }
 
 /// The whole application, ready to be served.
