@@ -68,7 +68,7 @@ impl RedisServer {
         wait_for("the replica to be in sync", || {
             let follows = server.cli(&["INFO", "replication"]).contains("master_link_status:up");
             // The primary counts it among those that acknowledge a moment later.
-            follows && primary.cli(&["INFO", "replication"]).contains("state=online")
+            follows && primary.cli(&["WAIT", "1", "100"]) == "1"
         });
         server
     }
