@@ -612,6 +612,11 @@ pub async fn a_deleted_entity_starts_anew(store: Shared) {
     assert_eq!(loaded.features[0].current.as_ref().unwrap().record.value, Some(Value::Int64(7)));
     assert_eq!(loaded.features[0].history, Some(Vec::new()), "its old history is gone");
     assert_eq!(loaded.features[1], absent(true));
+    // Nor does the old history come back with the first record of a new one.
+    let superseded = vec![record(Some(Value::Int64(7)), later(now, 1), 1)];
+    let next = Head { version: 2, ..anew };
+    committed(&store, commit(&one, Some(anew), next, vec![superseding("n", superseded, 9)])).await;
+    assert_eq!(versions(load_int(&store, &one, "n").await.1.history), [1]);
 }
 
 // Listing.
