@@ -118,7 +118,7 @@ impl Machine<'_> {
             (FeatureType::Json, value) => {
                 let mut left = self.heap.meter.limits().output_bytes;
                 let document = self.export_json(value, 0, &mut left)?;
-                Value::json(&document)
+                Value::json(&document).map_err(|error| mistyped(format!("returned {error}")))?
             }
             _ => return Err(wrong()),
         })
