@@ -6,6 +6,8 @@
 //! - [`http`] takes a request apart, calls one use case and answers;
 //! - [`service`] holds the use cases: it loads what the rules need and carries out what they decide;
 //! - [`domain`] holds the rules, and does no I/O;
+//! - [`transform`] evaluates the functions behind computed features;
+//! - [`embedding`] is where embeddings of texts come from;
 //! - [`store`] keeps what was decided, in a data directory or in Redis;
 //! - [`clock`] tells the time, and [`telemetry`] what happened.
 //!
@@ -15,8 +17,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod embedding;
 pub mod http;
 pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod transform;

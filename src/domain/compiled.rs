@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde_json::value::RawValue;
 
+use super::derive::{Computed, Derivations};
 use super::name::{EntityType, FeatureName};
 use super::schema::{FeatureSchema, RegisteredEntityType, SchemaMode};
 use super::time::{Span, Ttl};
@@ -33,6 +34,8 @@ pub struct CompiledEntityType {
     pub features: IndexMap<FeatureName, CompiledFeature>,
     /// The features that every entity must have.
     pub required: Vec<FeatureName>,
+    /// The functions behind its computed features, where there are any.
+    pub derivations: Option<Arc<dyn Derivations>>,
 }
 
 /// A feature ready for use.
@@ -63,7 +66,12 @@ struct Bounds {
 
 impl CompiledEntityType {
     /// Checks the whole document; the error lists everything that is wrong with it.
-    pub fn compile(registered: RegisteredEntityType, defaults: &Defaults) -> Result<Self, Vec<Violation>> {
+    /// The functions are checked elsewhere, since the rules do not know their language.
+    pub fn compile(
+        registered: RegisteredEntityType,
+        defaults: &Defaults,
+        derivations: Option<Arc<dyn Derivations>>,
+    ) -> Result<Self, Vec<Violation>> {
         let mut violations = Vec::new();
         let schema = &registered.schema;
         check_max_versions(schema.max_versions, "/max_versions", &mut violations);
@@ -88,11 +96,21 @@ impl CompiledEntityType {
         }
         let required = schema.features.iter().filter(|(_, feature)| feature.required);
         let required = required.map(|(name, _)| name.clone()).collect();
-        Ok(Self { registered, features, required })
+        Ok(Self { registered, features, required, derivations })
     }
 
     pub fn name(&self) -> &EntityType {
         &self.registered.entity_type
+    }
+
+    /// The computed features, each after those that it depends on.
+    pub fn computed(&self) -> &[Computed] {
+        self.derivations.as_ref().map_or(&[], |derivations| derivations.computed())
+    }
+
+    /// How a feature is computed, if it is.
+    pub fn computation(&self, feature: &FeatureName) -> Option<&Computed> {
+        self.computed().iter().find(|computed| computed.feature == *feature)
     }
 
     pub fn is_strict(&self) -> bool {

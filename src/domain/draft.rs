@@ -20,6 +20,8 @@ pub enum Outcome {
     Unchanged,
     /// An event newer than this one is served; this one went into the history.
     Late,
+    /// It could not be computed, and its schema says to do without: it has no value now.
+    Skipped,
 }
 
 impl Outcome {
@@ -28,6 +30,7 @@ impl Outcome {
             Self::Applied => "applied",
             Self::Unchanged => "unchanged",
             Self::Late => "late",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -40,6 +43,9 @@ pub enum Intent {
     /// An act of the store's user: a rollback or a delete. It takes effect now, whatever is there,
     /// and is never taken for a repetition of a superseded event.
     Act,
+    /// Derived from what the entity holds now, as of the given time: it replaces what is there
+    /// unless it is the same value of the same time.
+    Derived,
 }
 
 /// One feature of one write, checked and complete.
@@ -130,6 +136,11 @@ impl Draft {
         self.slots.get(feature)?.current.as_ref()?.record.value.as_ref()
     }
 
+    /// When the value that would be served became true.
+    pub fn event_timestamp(&self, feature: &FeatureName) -> Option<Timestamp> {
+        Some(self.slots.get(feature)?.current.as_ref()?.record.event_timestamp)
+    }
+
     /// Whether a feature that was loaded would have a value, null or not.
     pub fn has(&self, feature: &FeatureName) -> bool {
         self.value(feature).is_some()
@@ -139,7 +150,26 @@ impl Draft {
     /// and only features that were loaded. After an error the draft is half-written and must be
     /// dropped.
     pub fn write(&mut self, events: &[FeatureEvent], stamp: &Stamp) -> Result<Vec<Outcome>, NeedsHistory> {
-        let next = self.version + 1;
+        self.write_version(events, self.version + 1, stamp)
+    }
+
+    /// Drafts more of the version that the last [`Self::write`] made, or where that stored nothing,
+    /// of the next one: `before` is the version before that write.
+    pub fn write_along(
+        &mut self,
+        events: &[FeatureEvent],
+        before: Version,
+        stamp: &Stamp,
+    ) -> Result<Vec<Outcome>, NeedsHistory> {
+        self.write_version(events, before + 1, stamp)
+    }
+
+    fn write_version(
+        &mut self,
+        events: &[FeatureEvent],
+        next: Version,
+        stamp: &Stamp,
+    ) -> Result<Vec<Outcome>, NeedsHistory> {
         let mut stored = false;
         let mut unknown = Vec::new();
         let outcomes = events.iter().map(|event| {
@@ -248,9 +278,10 @@ impl Slot {
     fn event_timestamp(&self, event: &FeatureEvent, now: Timestamp) -> Timestamp {
         let served = self.current.as_ref().map(|current| current.record.event_timestamp);
         match (event.event_timestamp, served) {
+            (Some(given), Some(served)) if event.intent == Intent::Derived => given.max(served),
             (Some(given), _) => given,
             (None, Some(served)) if served >= now => {
-                if event.intent == Intent::Act || served.as_millis() == now.as_millis() {
+                if event.intent != Intent::Event || served.as_millis() == now.as_millis() {
                     served.next()
                 } else {
                     now
@@ -266,8 +297,18 @@ impl Slot {
             let nothing_to_delete = value.is_none();
             return if nothing_to_delete { Decision::Repeated { renew: false } } else { Decision::Apply };
         };
-        if event.intent == Intent::Act && current.record.holds(value) {
-            return Decision::Repeated { renew: true };
+        let same = match event.intent {
+            Intent::Event => None,
+            Intent::Act => Some(current.record.holds(value)),
+            Intent::Derived => Some(
+                current.record.is_event(value, event_timestamp)
+                    || (value.is_none() && current.record.value.is_none()),
+            ),
+        };
+        match same {
+            Some(true) => return Decision::Repeated { renew: true },
+            Some(false) => return Decision::Apply,
+            None => {}
         }
         if event_timestamp > current.record.event_timestamp {
             return Decision::Apply;

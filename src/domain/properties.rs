@@ -38,7 +38,7 @@ fn schema() -> CompiledEntityType {
     };
     let defaults =
         Defaults { ttl: Ttl::Never, embedding_ttl: Ttl::Never, versioning: true, max_versions: 10 };
-    CompiledEntityType::compile(registered, &defaults).unwrap()
+    CompiledEntityType::compile(registered, &defaults, None).unwrap()
 }
 
 /// An entity in memory, which carries out commits as a store does.

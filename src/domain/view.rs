@@ -88,6 +88,19 @@ pub fn at_version(
     Ok(answer(feature, record, true))
 }
 
+/// The answer for a value that was computed just now, or could not be (`expired`: because something
+/// it needs has expired).
+pub fn of_value(feature: &CompiledFeature, value: Option<Value>, expired: bool) -> Answer {
+    let (status, value) = match (value, &feature.default) {
+        (Some(Value::Null), _) => (Status::Null, Value::Null),
+        (Some(value), _) => (Status::Present, value),
+        (None, Some(default)) => (Status::Defaulted, default.clone()),
+        (None, None) if expired => (Status::Expired, Value::Null),
+        (None, None) => (Status::NotFound, Value::Null),
+    };
+    Answer { status, value, record: None, expires_at: None }
+}
+
 /// The newest event at or before `at`; of several at the same time the last written.
 pub fn record_as_of(records: &FeatureRecords, at: Timestamp) -> Option<&Record> {
     let known = records.newest_first().filter(|record| record.event_timestamp <= at);

@@ -28,6 +28,8 @@ pub enum ViolationCode {
     TypeConflict,
     UnknownEntityType,
     VersionTrimmed,
+    ComputedFeature,
+    ComputationFailed,
 }
 
 impl ViolationCode {
@@ -51,6 +53,8 @@ impl ViolationCode {
             Self::TypeConflict => "type_conflict",
             Self::UnknownEntityType => "unknown_entity_type",
             Self::VersionTrimmed => "version_trimmed",
+            Self::ComputedFeature => "computed_feature",
+            Self::ComputationFailed => "computation_failed",
         }
     }
 }

@@ -130,7 +130,7 @@ pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Resul
     };
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata };
+    let options = ReadOptions { when, max_age: request.max_age, metadata, context: Vec::new() };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     Ok(match request.layout {
         Layout::Rows => {

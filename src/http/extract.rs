@@ -142,11 +142,10 @@ fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
 /// By way of JSON, so that both forms of a document follow the same rules: read directly, a null would
 /// pass for an empty object, and `no` or `1` for a text.
 fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let wrong =
-        |error: String| Problem::invalid(format!("the body is not YAML that JSON could say: {error}"));
-    let document: yaml_serde::Value =
-        yaml_serde::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
-    let json = serde_json::to_vec(&document).map_err(|error| wrong(error.to_string()))?;
+    let mut json = Vec::with_capacity(bytes.len());
+    let mut writer = serde_json::Serializer::new(&mut json);
+    serde_transcode::transcode(yaml_serde::Deserializer::from_slice(bytes), &mut writer)
+        .map_err(|error| Problem::invalid(format!("the body is not YAML that JSON could say: {error}")))?;
     parse_json(&json)
 }
 

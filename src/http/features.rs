@@ -250,7 +250,7 @@ pub async fn get_features(
     };
     let metadata = query.include == Some(Include::Metadata);
     let when = when(query.as_of, query.version)?;
-    let options = ReadOptions { when, max_age: query.max_age, metadata };
+    let options = ReadOptions { when, max_age: query.max_age, metadata, context: Vec::new() };
     let read = app.store.read_features(&entity, &selection, options).await?;
     match rows(&read, &read.answer, metadata).next() {
         Some(row) => Ok((etag(row.version), Json(row)).into_response()),

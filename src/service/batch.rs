@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 
 use super::FeatureStore;
+use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::{CheckedRow, Row};
-use super::write::{Origin, Precondition, Written, back_off, named, wanted};
+use super::write::{DraftedRow, Origin, Precondition, Undrafted, Written, back_off, names, wanted};
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
-use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
+use crate::domain::derive::{EmbeddingRequest, RawInputs};
+use crate::domain::draft::{Draft, FeatureEvent, Stamp};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Kind;
-use crate::domain::record::{Commit, EntityRecords, Version};
+use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::value::FeatureType;
 use crate::store::{CommitOutcome, Load};
 
@@ -32,7 +34,7 @@ struct Group {
 }
 
 /// What a draft says of the rows of a group.
-type Drafted = Vec<Result<(Version, Vec<Outcome>), ServiceError>>;
+type Drafted = Vec<Result<DraftedRow, ServiceError>>;
 
 impl FeatureStore {
     /// Writes rows of one entity type; the results are in the order of the rows. With `atomic`, one
@@ -64,14 +66,15 @@ impl FeatureStore {
         }
         let provenance = origin.provenance(Kind::Write, entity_type.registered.schema_version, None);
         let events: Vec<FeatureEvent> = checked.iter().flatten().flatten().cloned().collect();
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &events).await? };
+        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, &events).await? };
         let mut results: Vec<Option<RowResult>> = Vec::new();
         results.resize_with(rows.len(), || None);
         let groups = group(&entity_type, rows.into_iter().map(|row| row.entity_id), checked, &mut results);
+        let mut embeddings = Lookup::new(&*self.embedding_provider);
         if atomic {
-            self.check_required_of_all(&entity_type, &groups, &stamp).await?;
+            self.check_drafts_of_all(&entity_type, &groups, &stamp, &mut embeddings).await?;
         }
-        self.commit_groups(&entity_type, groups, &stamp, &mut results).await?;
+        self.commit_groups(&entity_type, groups, &stamp, &mut embeddings, &mut results).await?;
         results
             .into_iter()
             .map(|result| result.ok_or_else(|| ServiceError::Internal("a row has no result".to_owned())))
@@ -100,33 +103,50 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Drafts every group once without storing anything, and lists every row that a required
-    /// feature refuses.
-    async fn check_required_of_all(
+    /// Drafts every group once without storing anything, and lists every row that is refused.
+    async fn check_drafts_of_all(
         &self,
         entity_type: &CompiledEntityType,
         groups: &[Group],
         stamp: &Stamp,
+        embeddings: &mut Lookup<'_>,
     ) -> Result<(), ServiceError> {
-        if entity_type.required.is_empty() {
+        if entity_type.required.is_empty() && entity_type.derivations.is_none() {
             return Ok(());
         }
-        let loaded = self.load_groups(groups, true).await?;
-        let mut violations = Vec::new();
-        for (group, records) in groups.iter().zip(loaded) {
-            let Ok((_, drafted)) = self.draft_group(entity_type, group, records, stamp) else {
-                return Err(ServiceError::Internal("the history was not loaded".to_owned()));
-            };
-            for ((row, _), result) in group.rows.iter().zip(drafted) {
-                if let Err(ServiceError::ValidationFailed(wrong)) = result {
-                    violations.extend(wrong.into_iter().map(|mut violation| {
-                        violation.row = Some(*row as u64);
-                        violation
-                    }));
+        loop {
+            let loaded = self.load_groups(groups, true).await?;
+            let mut violations = Vec::new();
+            let mut missing = Vec::new();
+            for (group, records) in groups.iter().zip(loaded) {
+                match self.draft_group(entity_type, group, records, embeddings, stamp) {
+                    Ok((_, drafted)) => {
+                        for ((row, _), result) in group.rows.iter().zip(drafted) {
+                            if let Err(ServiceError::ValidationFailed(wrong)) = result {
+                                violations.extend(wrong.into_iter().map(|mut violation| {
+                                    violation.row = Some(*row as u64);
+                                    violation
+                                }));
+                            }
+                        }
+                    }
+                    Err(Undrafted::NeedsEmbeddings(requests)) => missing.extend(requests),
+                    Err(Undrafted::Refused(error)) => return Err(error),
+                    Err(Undrafted::NeedsHistory) => {
+                        return Err(ServiceError::Internal("the history was not loaded".to_owned()));
+                    }
                 }
             }
+            if !missing.is_empty() {
+                fetch(embeddings, missing).await?;
+                continue;
+            }
+            return if violations.is_empty() {
+                Ok(())
+            } else {
+                Err(ServiceError::ValidationFailed(violations))
+            };
         }
-        if violations.is_empty() { Ok(()) } else { Err(ServiceError::ValidationFailed(violations)) }
     }
 
     async fn load_groups(&self, groups: &[Group], history: bool) -> Result<Vec<EntityRecords>, ServiceError> {
@@ -146,36 +166,27 @@ impl FeatureStore {
         entity_type: &CompiledEntityType,
         group: &Group,
         loaded: EntityRecords,
+        embeddings: &Lookup<'_>,
         stamp: &Stamp,
-    ) -> Result<(Draft, Drafted), NeedsHistory> {
+    ) -> Result<(Draft, Drafted), Undrafted> {
         let mut draft = Draft::new(group.entity.clone(), &group.names, loaded, stamp.now);
-        let drafted = self.draft_rows(entity_type, &mut draft, group, stamp)?;
-        Ok((draft, drafted))
-    }
-
-    fn draft_rows(
-        &self,
-        entity_type: &CompiledEntityType,
-        draft: &mut Draft,
-        group: &Group,
-        stamp: &Stamp,
-    ) -> Result<Drafted, NeedsHistory> {
         let mut results = Vec::with_capacity(group.rows.len());
+        let may_be_refused = !entity_type.required.is_empty() || entity_type.derivations.is_some();
         for (_, events) in &group.rows {
             // A row that is refused half-way must not leave its half behind.
-            let before = (!entity_type.required.is_empty()).then(|| draft.clone());
-            let outcomes = draft.write(events, stamp)?;
-            match self.check_required(draft, entity_type) {
-                Ok(()) => results.push(Ok((draft.version(), outcomes))),
-                Err(error) => {
+            let before = may_be_refused.then(|| draft.clone());
+            match self.draft_row(&mut draft, entity_type, events, &RawInputs::default(), embeddings, stamp) {
+                Ok(row) => results.push(Ok(row)),
+                Err(Undrafted::Refused(error)) => {
                     results.push(Err(error));
                     if let Some(before) = before {
-                        *draft = before;
+                        draft = before;
                     }
                 }
+                Err(undecided) => return Err(undecided),
             }
         }
-        Ok(results)
+        Ok((draft, results))
     }
 
     /// Two round trips for all groups together; those that another writer overtook go again.
@@ -184,6 +195,7 @@ impl FeatureStore {
         entity_type: &SharedEntityType,
         mut groups: Vec<Group>,
         stamp: &Stamp,
+        embeddings: &mut Lookup<'_>,
         results: &mut [Option<RowResult>],
     ) -> Result<(), ServiceError> {
         // Optimistic at first, since a batch that held many turns would stop other batches.
@@ -192,8 +204,9 @@ impl FeatureStore {
             let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
             let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
             let mut again: Vec<Group> = Vec::new();
+            let mut missing: Vec<EmbeddingRequest> = Vec::new();
             for (mut group, records) in groups.into_iter().zip(loaded) {
-                match self.draft_group(entity_type, &group, records, stamp) {
+                match self.draft_group(entity_type, &group, records, embeddings, stamp) {
                     Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
                         Some(commit) => {
                             commits.push(commit);
@@ -201,9 +214,17 @@ impl FeatureStore {
                         }
                         None => self.settle(group, outcomes, results),
                     },
-                    Err(NeedsHistory(_)) => {
+                    Err(Undrafted::NeedsHistory) => {
                         group.history = true;
                         again.push(group);
+                    }
+                    Err(Undrafted::NeedsEmbeddings(requests)) => {
+                        missing.extend(requests);
+                        again.push(group);
+                    }
+                    Err(Undrafted::Refused(error)) => {
+                        let refused = group.rows.iter().map(|_| Err(error.clone())).collect();
+                        self.settle(group, refused, results);
                     }
                 }
             }
@@ -225,7 +246,11 @@ impl FeatureStore {
                 return Ok(());
             }
             groups = again;
-            back_off(attempt).await;
+            if missing.is_empty() {
+                back_off(attempt).await;
+            } else {
+                fetch(embeddings, missing).await?;
+            }
         }
         self.commit_one_by_one(entity_type, groups, stamp, results).await;
         Ok(())
@@ -241,12 +266,16 @@ impl FeatureStore {
     ) {
         for group in groups {
             let committed = self
-                .commit_entity(&group.entity, entity_type, Precondition::None, &group.features, |draft| {
-                    self.draft_rows(entity_type, draft, &group, stamp).map(Ok)
-                })
+                .commit_loop(
+                    &group.entity,
+                    Precondition::None,
+                    &group.features,
+                    false,
+                    |loaded, embeddings| self.draft_group(entity_type, &group, loaded, embeddings, stamp),
+                )
                 .await;
             let outcomes = match committed {
-                Ok((_, outcomes)) => outcomes,
+                Ok(outcomes) => outcomes,
                 Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
             };
             self.settle(group, outcomes, results);
@@ -255,12 +284,22 @@ impl FeatureStore {
 
     fn settle(&self, group: Group, outcomes: Drafted, results: &mut [Option<RowResult>]) {
         for ((row, events), outcome) in group.rows.into_iter().zip(outcomes) {
-            results[row] = Some(outcome.map(|(version, outcomes)| {
-                self.meters.wrote(&outcomes);
-                Written { version, outcomes: named(events, outcomes) }
+            results[row] = Some(outcome.map(|row| {
+                let written = row.into_written(events);
+                self.meters.wrote(&written.outcomes);
+                written
             }));
         }
     }
+}
+
+async fn fetch(embeddings: &mut Lookup<'_>, mut requests: Vec<EmbeddingRequest>) -> Result<(), ServiceError> {
+    requests.sort_unstable();
+    requests.dedup();
+    if embeddings.fetch(requests).await {
+        return Ok(());
+    }
+    Err(ServiceError::Internal("embeddings are asked for without end".to_owned()))
 }
 
 fn refuse_if_any(checked: &[CheckedRow]) -> Result<(), ServiceError> {
@@ -303,8 +342,8 @@ fn group(
     }
     for group in &mut groups {
         let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
-        group.features = wanted(entity_type, &rows);
-        group.names = group.features.iter().map(|(name, _)| name.clone()).collect();
+        group.features = wanted(entity_type, &rows, false);
+        group.names = names(&group.features);
     }
     groups
 }

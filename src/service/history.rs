@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::FeatureStore;
+use super::columns::Columns;
 use super::error::ServiceError;
-use super::read::{Columns, ProvenanceMap, Selection, check_version, whole};
+use super::read::{ProvenanceMap, Selection, check_version, whole};
 use crate::domain::compiled::SharedEntityType;
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
@@ -125,7 +126,7 @@ impl FeatureStore {
         entity: &EntityKey,
         selection: &Selection,
     ) -> Result<(Columns, EntityRecords), ServiceError> {
-        let columns = self.columns(&entity.entity_type, selection).await?;
+        let columns = self.columns(&entity.entity_type, selection).await?.kept_only();
         let loaded = self.load_one(entity, columns.fields(), true).await?;
         Ok((columns, loaded))
     }

@@ -67,7 +67,8 @@ mod tests {
         let first = locks.turn(&key("1")).await;
         let _other = locks.turn(&key("2")).await;
         {
-            let waiting = locks.turn(&key("1"));
+            let entity = key("1");
+            let waiting = locks.turn(&entity);
             tokio::pin!(waiting);
             assert!(futures::poll!(&mut waiting).is_pending());
             drop(first);

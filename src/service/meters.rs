@@ -3,12 +3,13 @@
 use metrics::{Counter, counter};
 
 use crate::domain::draft::Outcome;
+use crate::domain::name::FeatureName;
 use crate::domain::view::Status;
 use crate::domain::violation::Violation;
 
 pub struct Meters {
     reads: [Counter; Status::ALL.len()],
-    writes: [Counter; 3],
+    writes: [Counter; 4],
     conflicts: Counter,
 }
 
@@ -18,7 +19,7 @@ impl Meters {
         Self {
             reads: Status::ALL
                 .map(|status| counter!("feature_store_features_read_total", "status" => status.as_str())),
-            writes: [write(Outcome::Applied), write(Outcome::Unchanged), write(Outcome::Late)],
+            writes: [Outcome::Applied, Outcome::Unchanged, Outcome::Late, Outcome::Skipped].map(write),
             conflicts: counter!("feature_store_commit_conflicts_total"),
         }
     }
@@ -28,8 +29,9 @@ impl Meters {
         self.reads[status as usize].increment(1);
     }
 
-    pub fn wrote(&self, outcomes: &[Outcome]) {
-        for outcome in outcomes {
+    /// Counts the features of a write.
+    pub fn wrote(&self, outcomes: &[(FeatureName, Outcome)]) {
+        for (_, outcome) in outcomes {
             self.writes[*outcome as usize].increment(1);
         }
     }

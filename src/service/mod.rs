@@ -2,6 +2,9 @@
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
 pub mod batch;
+pub mod columns;
+pub mod compile;
+pub mod embeddings;
 pub mod entities;
 pub mod error;
 pub mod history;
@@ -21,6 +24,7 @@ use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::{Store, StoreDescription, StoreError};
 
+use self::embeddings::EmbeddingProvider;
 use self::locks::EntityLocks;
 use self::meters::Meters;
 use self::registry::Registry;
@@ -55,12 +59,19 @@ pub struct FeatureStore {
     settings: Settings,
     locks: EntityLocks,
     meters: Meters,
+    embedding_provider: Arc<dyn EmbeddingProvider>,
 }
 
 impl FeatureStore {
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        embedding_provider: Arc<dyn EmbeddingProvider>,
+    ) -> Self {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
-        Self { store, clock, registry, settings, locks: EntityLocks::default(), meters: Meters::new() }
+        let (locks, meters) = (EntityLocks::default(), Meters::new());
+        Self { store, clock, registry, settings, locks, meters, embedding_provider }
     }
 
     pub fn registry(&self) -> &Registry {

@@ -1,18 +1,19 @@
 //! Reading features: of one entity or of many, now, at a time, or at a version.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::FeatureStore;
+use super::columns::{Columns, Named};
+use super::embeddings::Lookup;
 use super::error::ServiceError;
-use crate::domain::compiled::{CompiledFeature, SharedEntityType};
+use crate::domain::compiled::SharedEntityType;
+use crate::domain::derive::{Derivations, DeriveError, EmbeddingRequest};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureRef, FeatureServiceRef};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
-use crate::domain::value::FeatureType;
 use crate::domain::view::{self, Answer};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::store::Load;
@@ -37,46 +38,15 @@ pub enum When {
 }
 
 /// How a read is to be answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadOptions {
     pub when: When,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
     /// Whether the provenance of each value is wanted.
     pub metadata: bool,
-}
-
-/// The features that a read answers, in the order asked for.
-#[derive(Clone, Debug)]
-pub struct Columns {
-    pub entity_type: SharedEntityType,
-    /// Places in the schema's list of features.
-    places: Vec<usize>,
-    /// For the store.
-    fields: Arc<[(FeatureName, FeatureType)]>,
-}
-
-impl Columns {
-    fn new(entity_type: SharedEntityType, places: Vec<usize>) -> Self {
-        let fields = places.iter().map(|place| {
-            let feature = &entity_type.features[*place];
-            (feature.name.clone(), feature.feature_type)
-        });
-        let fields = fields.collect();
-        Self { entity_type, places, fields }
-    }
-
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &FeatureName> {
-        self.fields.iter().map(|(name, _)| name)
-    }
-
-    pub fn fields(&self) -> &[(FeatureName, FeatureType)] {
-        &self.fields
-    }
-
-    pub fn features(&self) -> impl ExactSizeIterator<Item = &CompiledFeature> {
-        self.places.iter().map(|place| &self.entity_type.features[*place])
-    }
+    /// For features that are computed when they are read.
+    pub context: Named,
 }
 
 /// What a read answers of one entity.
@@ -135,7 +105,7 @@ impl FeatureStore {
     ) -> Result<ReadAnswer<TypeAnswer>, ServiceError> {
         let columns = self.columns(&entity.entity_type, selection).await?;
         let entities = std::slice::from_ref(&entity.entity_id);
-        let mut answers = self.read_columns(vec![(columns, entities.to_vec())], options).await?;
+        let mut answers = self.read_columns(vec![(columns, entities.to_vec())], &options).await?;
         let answer =
             answers.answer.pop().ok_or_else(|| ServiceError::Internal("a read went missing".to_owned()))?;
         if answer.entities.iter().any(|entity| entity.version == 0) {
@@ -166,7 +136,7 @@ impl FeatureStore {
             let message = format!("features of {entity_type} are asked for, but none of its entities");
             return Err(ServiceError::InvalidRequest(message));
         }
-        self.read_columns(wanted, batch.options).await
+        self.read_columns(wanted, &batch.options).await
     }
 
     /// The features asked for, by entity type.
@@ -270,7 +240,7 @@ impl FeatureStore {
     async fn read_columns(
         &self,
         wanted: Vec<(Columns, Vec<EntityId>)>,
-        options: ReadOptions,
+        options: &ReadOptions,
     ) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
         let history = options.when != When::Now;
         let mut keys = Vec::with_capacity(wanted.iter().map(|(_, ids)| ids.len()).sum());
@@ -291,7 +261,13 @@ impl FeatureStore {
         for (columns, ids) in wanted {
             let mut entities = Vec::with_capacity(ids.len());
             for (entity_id, records) in ids.into_iter().zip(&mut loaded) {
-                entities.push(self.answer(&columns, entity_id, records, options, now)?);
+                entities.push(answer_fields(&columns, entity_id, records, options, now)?);
+            }
+            if columns.is_computed_on_read() {
+                self.compute_on_read(&columns, &mut entities, &options.context).await?;
+            }
+            for answer in entities.iter().flat_map(|entity| &entity.answers) {
+                self.meters.read(answer.status);
             }
             answer.push(TypeAnswer { columns, entities });
         }
@@ -306,45 +282,31 @@ impl FeatureStore {
         Ok(ReadAnswer { answer, provenance, now })
     }
 
-    fn answer(
+    /// Completes answers whose columns are not all stored.
+    async fn compute_on_read(
         &self,
         columns: &Columns,
-        entity_id: EntityId,
-        records: EntityRecords,
-        options: ReadOptions,
-        now: Timestamp,
-    ) -> Result<EntityAnswer, ServiceError> {
-        let current = records.head.map_or(0, |head| head.version);
-        let features = columns.features().zip(records.features);
-        let (version, answers) = match options.when {
-            When::Now => {
-                let answers =
-                    features.map(|(feature, r)| view::at_present(feature, r.current, now, options.max_age));
-                (current, answers.collect::<Vec<_>>())
-            }
-            When::AsOf(at) => {
-                let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
-                (current, answers.collect())
-            }
-            When::Version(version) => {
-                // An entity that is not there is answered as not found, by the caller's rules.
-                if current == 0 {
-                    let answers =
-                        features.map(|(feature, r)| view::at_present(feature, r.current, now, None));
-                    (0, answers.collect())
-                } else {
-                    check_version(version, current)?;
-                    let answers = features.map(|(feature, r)| {
-                        view::at_version(feature, &r, version).map_err(|_| feature.name.clone())
-                    });
-                    (version, whole(answers, version)?)
+        entities: &mut [EntityAnswer],
+        context: &Named,
+    ) -> Result<(), ServiceError> {
+        let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
+        let mut embeddings = Lookup::new(&*self.embedding_provider);
+        loop {
+            let mut missing = match complete(columns, entities, context, derivations.as_ref(), &embeddings)? {
+                Completed::All(completed) => {
+                    for (entity, answers) in entities.iter_mut().zip(completed) {
+                        entity.answers = answers;
+                    }
+                    return Ok(());
                 }
+                Completed::Missing(missing) => missing,
+            };
+            missing.sort_unstable();
+            missing.dedup();
+            if !embeddings.fetch(missing).await {
+                return Err(ServiceError::Internal("embeddings are asked for without end".to_owned()));
             }
-        };
-        for answer in &answers {
-            self.meters.read(answer.status);
         }
-        Ok(EntityAnswer { entity_id, version, answers })
     }
 
     /// The provenance records of these ids, each asked for once.
@@ -361,6 +323,73 @@ impl FeatureStore {
         let records = self.store.provenance(&ids).await?;
         Ok(ids.into_iter().zip(records).filter_map(|(id, record)| Some((id, record?))).collect())
     }
+}
+
+/// The answers of all entities, or what has to be fetched for them first.
+enum Completed {
+    All(Vec<Vec<Answer>>),
+    Missing(Vec<EmbeddingRequest>),
+}
+
+fn complete(
+    columns: &Columns,
+    entities: &[EntityAnswer],
+    context: &Named,
+    derivations: &dyn Derivations,
+    embeddings: &Lookup<'_>,
+) -> Result<Completed, ServiceError> {
+    let mut session = derivations.session(embeddings);
+    let mut missing = Vec::new();
+    let mut completed = Vec::with_capacity(entities.len());
+    for entity in entities {
+        match columns.complete(entity.answers.clone(), context, session.as_mut()) {
+            Ok(answers) => completed.push(answers),
+            Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
+            Err((feature, DeriveError::Failed(reason))) => {
+                let message = format!("of the entity {}: {reason}", entity.entity_id);
+                let violation = Violation::of_feature(&feature, ViolationCode::ComputationFailed, message);
+                return Err(ServiceError::ValidationFailed(vec![violation]));
+            }
+        }
+    }
+    Ok(if missing.is_empty() { Completed::All(completed) } else { Completed::Missing(missing) })
+}
+
+/// What is stored of one entity, judged.
+fn answer_fields(
+    columns: &Columns,
+    entity_id: EntityId,
+    records: EntityRecords,
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<EntityAnswer, ServiceError> {
+    let current = records.head.map_or(0, |head| head.version);
+    let features = columns.field_features().zip(records.features);
+    let (version, answers) = match options.when {
+        When::Now => {
+            let answers =
+                features.map(|(feature, r)| view::at_present(feature, r.current, now, options.max_age));
+            (current, answers.collect::<Vec<_>>())
+        }
+        When::AsOf(at) => {
+            let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
+            (current, answers.collect())
+        }
+        When::Version(version) => {
+            // An entity that is not there is answered as not found, by the caller's rules.
+            if current == 0 {
+                let answers = features.map(|(feature, r)| view::at_present(feature, r.current, now, None));
+                (0, answers.collect())
+            } else {
+                check_version(version, current)?;
+                let answers = features.map(|(feature, r)| {
+                    view::at_version(feature, &r, version).map_err(|_| feature.name.clone())
+                });
+                (version, whole(answers, version)?)
+            }
+        }
+    };
+    Ok(EntityAnswer { entity_id, version, answers })
 }
 
 /// Refuses a version that the entity never had.

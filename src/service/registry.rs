@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 use indexmap::IndexMap;
 use serde::Serialize;
 
+use super::compile::compile;
 use super::error::ServiceError;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::domain::compiled::{CompiledEntityType, Defaults, SharedEntityType, schema_conflicts};
+use crate::domain::compiled::{Defaults, SharedEntityType, schema_conflicts};
 use crate::domain::feature_service::{FeatureService, FeatureServiceSpec, FeatureServiceVersion};
 use crate::domain::name::{EntityType, FeatureName, FeatureServiceName};
 use crate::domain::schema::{EntityTypeSchema, FeatureSchema, RegisteredEntityType, SchemaDiff, SchemaMode};
@@ -118,8 +119,7 @@ impl Registry {
                 updated_at: now,
                 schema: schema.clone(),
             };
-            let compiled = CompiledEntityType::compile(registered, &self.defaults)
-                .map_err(ServiceError::ValidationFailed)?;
+            let compiled = compile(registered, &self.defaults).map_err(ServiceError::ValidationFailed)?;
             let Some(before) = before else {
                 let diff = SchemaDiff::between(&EntityTypeSchema::default(), &schema);
                 let change = entity_type_change(&compiled.registered)?;
@@ -193,8 +193,7 @@ impl Registry {
             }
             registered.schema_version += 1;
             registered.updated_at = now;
-            let compiled = CompiledEntityType::compile(registered, &self.defaults)
-                .map_err(ServiceError::ValidationFailed)?;
+            let compiled = compile(registered, &self.defaults).map_err(ServiceError::ValidationFailed)?;
             Ok((Some(entity_type_change(&compiled.registered)?), Arc::new(compiled)))
         })
         .await

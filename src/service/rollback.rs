@@ -1,13 +1,15 @@
 //! Going back without erasing anything: old values are written anew, as a version of their own.
 
 use super::FeatureStore;
+use super::columns::Columns;
 use super::error::ServiceError;
 use super::history::{values_as_of, values_at};
-use super::read::{Columns, Selection, check_version};
-use super::write::{Origin, Precondition, Written, named};
-use crate::domain::draft::{FeatureEvent, Intent, Outcome, Stamp};
+use super::read::{Selection, check_version};
+use super::write::{Origin, Precondition, Written, names, wanted};
+use crate::domain::derive::RawInputs;
+use crate::domain::draft::{Draft, FeatureEvent, Intent, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
-use crate::domain::provenance::{Kind, RollbackNote};
+use crate::domain::provenance::{Kind, Provenance, RollbackNote};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
@@ -44,7 +46,8 @@ impl FeatureStore {
         entity: &EntityKey,
         rollback: &Rollback,
     ) -> Result<(Version, Vec<PlannedChange>), ServiceError> {
-        let (columns, loaded) = self.load_history(entity, &selection(rollback)).await?;
+        let columns = self.columns(&entity.entity_type, &selection(rollback)).await?.stored_only();
+        let loaded = self.load_one(entity, columns.fields(), true).await?;
         let version = head_version(entity, &loaded)?;
         let targets = targets(&columns, &loaded, rollback.target)?;
         let changes =
@@ -75,30 +78,19 @@ impl FeatureStore {
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
         let now = self.clock.now();
-        let columns = self.columns(&entity.entity_type, &selection(rollback)).await?;
+        let columns = self.columns(&entity.entity_type, &selection(rollback)).await?.stored_only();
         let (to_version, to_timestamp) = match rollback.target {
             RollbackTarget::Version(version) => (Some(version), None),
             RollbackTarget::Timestamp(at) => (None, Some(at)),
         };
         let note = RollbackNote { to_version, to_timestamp, reason: rollback.reason.clone() };
-        let schema_version = columns.entity_type.registered.schema_version;
-        let provenance = origin.provenance(Kind::Rollback, schema_version, Some(note));
-        let blank: Vec<FeatureEvent> = acts(&columns, columns.names().map(|_| None), now);
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &blank).await? };
-        let (version, (events, outcomes)) = self
-            .commit_history(entity, precondition, columns.fields(), |draft, loaded| {
-                head_version(entity, loaded)?;
-                let events = acts(&columns, targets(&columns, loaded, rollback.target)?.into_iter(), now);
-                match draft.write(&events, &stamp) {
-                    Ok(outcomes) => Ok((events, outcomes)),
-                    Err(missing) => {
-                        Err(ServiceError::Internal(format!("{missing:?} although all was loaded")))
-                    }
-                }
-            })
-            .await?;
-        self.meters.wrote(&outcomes);
-        Ok(Written { version, outcomes: named(events, outcomes) })
+        let entity_type = columns.entity_type.clone();
+        let provenance = origin.provenance(Kind::Rollback, entity_type.registered.schema_version, Some(note));
+        self.act(entity, &columns, &provenance, precondition, |loaded| {
+            let targets = targets(&columns, loaded, rollback.target)?;
+            Ok(acts(&columns, targets.into_iter(), now))
+        })
+        .await
     }
 
     /// Deletes features by name, as a version: their history stays, and the deletion can be rolled
@@ -116,19 +108,46 @@ impl FeatureStore {
         self.check_not_required(&columns.entity_type, &names)?;
         let schema_version = columns.entity_type.registered.schema_version;
         let provenance = origin.provenance(Kind::Delete, schema_version, None);
-        let events = acts(&columns, names.iter().map(|_| None), now);
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &events).await? };
-        let (version, outcomes) = self
-            .commit_history(entity, precondition, columns.fields(), |draft, loaded| {
-                head_version(entity, loaded)?;
-                let outcomes = draft.write(&events, &stamp).map_err(|missing| {
-                    ServiceError::Internal(format!("{missing:?} although all was loaded"))
-                })?;
-                Ok(outcomes)
+        self.act(entity, &columns, &provenance, precondition, |_| {
+            Ok(acts(&columns, names.iter().map(|_| None), now))
+        })
+        .await
+    }
+
+    /// Commits acts that are decided on an entity with its history, and what follows from them.
+    async fn act(
+        &self,
+        entity: &EntityKey,
+        columns: &Columns,
+        provenance: &Provenance,
+        precondition: Precondition,
+        decide: impl Fn(&EntityRecords) -> Result<Vec<FeatureEvent>, ServiceError>,
+    ) -> Result<Written, ServiceError> {
+        let entity_type = &columns.entity_type;
+        let now = self.clock.now();
+        let blank = acts(columns, columns.names().map(|_| None), now);
+        let stamp = Stamp { now, provenance: self.intern(provenance, entity_type, &blank).await? };
+        // The columns come first, so that `decide` finds them at the same places.
+        let features = wanted(entity_type, &[&blank], false);
+        let names = names(&features);
+        let written = self
+            .commit_loop(entity, precondition, &features, true, |loaded, embeddings| {
+                head_version(entity, &loaded)?;
+                let events = decide(&loaded)?;
+                let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
+                let row = self.draft_row(
+                    &mut draft,
+                    entity_type,
+                    &events,
+                    &RawInputs::default(),
+                    embeddings,
+                    &stamp,
+                )?;
+                Ok((draft, row.into_written(events)))
             })
             .await?;
-        self.meters.wrote(&outcomes);
-        Ok(Written { version, outcomes: named(events, outcomes) })
+        self.meters.wrote(&written.outcomes);
+        Ok(written)
     }
 
     /// Erases features by name with their history; nothing of them can be brought back. The
@@ -143,9 +162,12 @@ impl FeatureStore {
         let names: Vec<FeatureName> = columns.names().cloned().collect();
         self.check_not_required(&columns.entity_type, &names)?;
         let (version, erased) = self
-            .commit_history(entity, precondition, columns.fields(), |draft, loaded| {
-                head_version(entity, loaded)?;
-                Ok(draft.erase(&names))
+            .commit_loop(entity, precondition, columns.fields(), true, |loaded, _| {
+                head_version(entity, &loaded)?;
+                let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
+                let erased = draft.erase(&names);
+                let version = draft.version();
+                Ok((draft, (version, erased)))
             })
             .await?;
         let outcome = |there| if there { Outcome::Applied } else { Outcome::Unchanged };

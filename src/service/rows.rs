@@ -102,6 +102,14 @@ impl FeatureStore {
                 continue;
             }
             match entity_type.and_then(|entity_type| entity_type.features.get(name.as_ref())) {
+                Some(feature) if entity_type.is_some_and(|of| of.computation(&feature.name).is_some()) => {
+                    let message = "is computed: write its inputs instead";
+                    violations.push(Violation::of_feature(
+                        &feature.name,
+                        ViolationCode::ComputedFeature,
+                        message,
+                    ));
+                }
                 Some(feature) => match check_known(feature, json) {
                     Checked::Event(value) => {
                         events.push(self.event(feature, value, row, now));

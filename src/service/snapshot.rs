@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::domain::compiled::{CompiledEntityType, Defaults, SharedEntityType};
+use super::compile::compile;
+use crate::domain::compiled::{Defaults, SharedEntityType};
 use crate::domain::feature_service::FeatureService;
 use crate::domain::name::{EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
 use crate::domain::schema::RegisteredEntityType;
@@ -25,7 +26,7 @@ impl Snapshot {
             match document.kind {
                 DocumentKind::EntityType => {
                     let registered: RegisteredEntityType = read(&document)?;
-                    let compiled = CompiledEntityType::compile(registered, defaults)
+                    let compiled = compile(registered, defaults)
                         .map_err(|violations| corrupt(&document, &violations[0]))?;
                     snapshot.entity_types.insert(compiled.name().clone(), Arc::new(compiled));
                 }

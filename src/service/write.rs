@@ -1,14 +1,15 @@
 //! Writing features of one entity, and the compare-and-commit loop that every write goes through.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
 
 use super::FeatureStore;
+use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
+use crate::domain::derive::{Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved};
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
@@ -74,6 +75,53 @@ pub struct Written {
     pub outcomes: Vec<(FeatureName, Outcome)>,
 }
 
+/// Why a draft is not decided yet, or never will be.
+pub(super) enum Undrafted {
+    NeedsHistory,
+    NeedsEmbeddings(Vec<EmbeddingRequest>),
+    Refused(ServiceError),
+}
+
+impl From<Undecided> for Undrafted {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::NeedsHistory(_) => Self::NeedsHistory,
+            Undecided::NeedsEmbeddings(requests) => Self::NeedsEmbeddings(requests),
+            Undecided::Failed(violations) => Self::Refused(ServiceError::ValidationFailed(violations)),
+        }
+    }
+}
+
+impl From<NeedsHistory> for Undrafted {
+    fn from(_: NeedsHistory) -> Self {
+        Self::NeedsHistory
+    }
+}
+
+impl From<ServiceError> for Undrafted {
+    fn from(error: ServiceError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What one row did to a draft.
+#[derive(Clone, Debug)]
+pub(super) struct DraftedRow {
+    pub version: Version,
+    /// In the order of the events.
+    pub outcomes: Vec<Outcome>,
+    pub derived: Vec<Derived>,
+}
+
+impl DraftedRow {
+    /// The outcomes by name: those of the events first, then those of what follows from them.
+    pub fn into_written(self, events: Vec<FeatureEvent>) -> Written {
+        let written = events.into_iter().map(|event| event.feature).zip(self.outcomes);
+        let derived = self.derived.into_iter().map(|derived| (derived.feature, derived.outcome));
+        Written { version: self.version, outcomes: written.chain(derived).collect() }
+    }
+}
+
 impl FeatureStore {
     /// Writes features of one entity: all of them, or none with a list of all that is wrong.
     pub async fn write_features(
@@ -93,86 +141,91 @@ impl FeatureStore {
             None => return Err(ServiceError::Internal("a row went missing".to_owned())),
         };
         let provenance = origin.provenance(Kind::Write, entity_type.registered.schema_version, None);
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &events).await? };
-        self.commit_entity(entity, &entity_type, precondition, &wanted(&entity_type, &[&events]), |draft| {
-            let outcomes = draft.write(&events, &stamp)?;
-            Ok(self.check_required(draft, &entity_type).map(|()| outcomes))
-        })
-        .await
-        .map(|(version, outcomes)| {
-            self.meters.wrote(&outcomes);
-            Written { version, outcomes: named(events, outcomes) }
-        })
+        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, &events).await? };
+        let features = wanted(&entity_type, &[&events], false);
+        let names = names(&features);
+        let raw = RawInputs::default();
+        let drafted = self
+            .commit_loop(entity, precondition, &features, false, |loaded, embeddings| {
+                let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
+                let row = self.draft_row(&mut draft, &entity_type, &events, &raw, embeddings, &stamp)?;
+                Ok((draft, row))
+            })
+            .await?;
+        let written = drafted.into_written(events);
+        self.meters.wrote(&written.outcomes);
+        Ok(written)
     }
 
-    /// Loads an entity without its history, unless `decide` needs it; drafts and commits, again from
-    /// the start where another writer was faster. `decide` may be called several times, each time
-    /// with a fresh draft.
-    pub(super) async fn commit_entity<T>(
+    /// Drafts one row, and all that follows from it, as one version.
+    pub(super) fn draft_row(
         &self,
-        entity: &EntityKey,
+        draft: &mut Draft,
         entity_type: &CompiledEntityType,
-        precondition: Precondition,
-        features: &[(FeatureName, FeatureType)],
-        decide: impl Fn(&mut Draft) -> Result<Result<T, ServiceError>, NeedsHistory>,
-    ) -> Result<(Version, T), ServiceError> {
-        let names = names(features);
-        let history = AtomicBool::new(false);
-        let decide = |loaded: EntityRecords| {
-            let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
-            match decide(&mut draft) {
-                Ok(decided) => Ok(Some((draft, decided?))),
-                Err(NeedsHistory(_)) if !history.swap(true, Ordering::Relaxed) => Ok(None),
-                Err(NeedsHistory(missing)) => {
-                    let name = entity_type.name();
-                    Err(ServiceError::Internal(format!("{name}: {missing:?} were not loaded")))
+        events: &[FeatureEvent],
+        raw: &RawInputs,
+        embeddings: &dyn Embeddings,
+        stamp: &Stamp,
+    ) -> Result<DraftedRow, Undrafted> {
+        let before = draft.version();
+        let outcomes = draft.write(events, stamp)?;
+        let derived = if entity_type.derivations.is_some() {
+            let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
+            let changed = applied.map(|(event, _)| event.feature.clone()).collect();
+            derive(draft, before, changed, entity_type, raw, embeddings, stamp).inspect_err(|undecided| {
+                if let Undecided::Failed(violations) = undecided {
+                    self.meters.refused(violations);
                 }
-            }
+            })?
+        } else {
+            Vec::new()
         };
-        self.commit_loop(entity, precondition, features, &history, decide).await
+        self.check_required(draft, entity_type)?;
+        Ok(DraftedRow { version: draft.version(), outcomes, derived })
     }
 
-    /// As [`Self::commit_entity`], with the history loaded from the start and shown to `decide`.
-    pub(super) async fn commit_history<T>(
+    /// Loads an entity, lets `decide` draft, and commits; again from the start where another writer
+    /// was faster, or where `decide` needs the history or embeddings.
+    pub(super) async fn commit_loop<T>(
         &self,
         entity: &EntityKey,
         precondition: Precondition,
         features: &[(FeatureName, FeatureType)],
-        decide: impl Fn(&mut Draft, &EntityRecords) -> Result<T, ServiceError>,
-    ) -> Result<(Version, T), ServiceError> {
-        let names = names(features);
-        let decide = |loaded: EntityRecords| {
-            let mut draft = Draft::new(entity.clone(), &names, loaded.clone(), self.clock.now());
-            let outcome = decide(&mut draft, &loaded)?;
-            Ok(Some((draft, outcome)))
-        };
-        self.commit_loop(entity, precondition, features, &AtomicBool::new(true), decide).await
-    }
-
-    /// `decide` answers `None` to be asked again with the history loaded, which it has then asked
-    /// for through `history`.
-    async fn commit_loop<T>(
-        &self,
-        entity: &EntityKey,
-        precondition: Precondition,
-        features: &[(FeatureName, FeatureType)],
-        history: &AtomicBool,
-        decide: impl Fn(EntityRecords) -> Result<Option<(Draft, T)>, ServiceError>,
-    ) -> Result<(Version, T), ServiceError> {
+        mut history: bool,
+        decide: impl Fn(EntityRecords, &Lookup<'_>) -> Result<(Draft, T), Undrafted>,
+    ) -> Result<T, ServiceError> {
         let _turn = self.locks.turn(entity).await;
-        for attempt in 0..COMMIT_ATTEMPTS {
-            let loaded = self.load_one(entity, features, history.load(Ordering::Relaxed)).await?;
+        let mut embeddings = Lookup::new(&*self.embedding_provider);
+        let mut attempt = 0;
+        while attempt < COMMIT_ATTEMPTS {
+            let loaded = self.load_one(entity, features, history).await?;
             precondition.check(loaded.head.map_or(0, |head| head.version))?;
-            let Some((draft, outcome)) = decide(loaded)? else { continue };
-            let version = draft.version();
-            let Some(commit) = draft.into_commit(self.settings.history_ttl) else {
-                return Ok((version, outcome));
+            let (draft, outcome) = match decide(loaded, &embeddings) {
+                Ok(decided) => decided,
+                Err(Undrafted::Refused(error)) => return Err(error),
+                Err(Undrafted::NeedsHistory) if !history => {
+                    history = true;
+                    continue;
+                }
+                Err(Undrafted::NeedsHistory) => {
+                    return Err(ServiceError::Internal(format!("the history of {entity} was not loaded")));
+                }
+                Err(Undrafted::NeedsEmbeddings(requests)) => {
+                    if !embeddings.fetch(requests).await {
+                        return Err(ServiceError::Internal(
+                            "embeddings are asked for without end".to_owned(),
+                        ));
+                    }
+                    continue;
+                }
             };
+            let Some(commit) = draft.into_commit(self.settings.history_ttl) else { return Ok(outcome) };
             match self.store.commit(std::slice::from_ref(&commit)).await.pop() {
-                Some(Ok(CommitOutcome::Committed)) => return Ok((version, outcome)),
+                Some(Ok(CommitOutcome::Committed)) => return Ok(outcome),
                 Some(Ok(CommitOutcome::Conflict)) => {
                     self.meters.conflict();
                     back_off(attempt).await;
+                    attempt += 1;
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(ServiceError::Internal("the store answered no commit".to_owned())),
@@ -195,9 +248,15 @@ impl FeatureStore {
     pub(super) async fn intern(
         &self,
         provenance: &Provenance,
+        entity_type: &CompiledEntityType,
         events: &[FeatureEvent],
     ) -> Result<ProvenanceId, ServiceError> {
-        let latest = latest_expiry(events.iter().map(|event| event.expires_at));
+        let now = self.clock.now();
+        let computed =
+            entity_type.computed().iter().filter_map(|computed| entity_type.features.get(&computed.feature));
+        let derived = computed.map(|feature| feature.ttl.expires_at(now));
+        let latest =
+            latest_expiry(events.iter().map(|event| event.expires_at).chain(derived).chain([Some(now)]));
         let until = latest.map(|at| at + self.settings.history_ttl);
         Ok(self.store.intern(provenance, until).await?)
     }
@@ -248,7 +307,7 @@ impl FeatureStore {
     }
 }
 
-fn names(features: &[(FeatureName, FeatureType)]) -> Vec<FeatureName> {
+pub(super) fn names(features: &[(FeatureName, FeatureType)]) -> Vec<FeatureName> {
     features.iter().map(|(name, _)| name.clone()).collect()
 }
 
@@ -261,27 +320,30 @@ fn latest_expiry(expiries: impl Iterator<Item = Option<Timestamp>>) -> Option<Ti
     latest
 }
 
-/// What must be loaded to decide these events: their features, and the required ones.
+/// What must be loaded to decide these events: their features, what is computed from them with its
+/// inputs (`everything`: all that is computed), and the required features.
 pub(super) fn wanted(
     entity_type: &CompiledEntityType,
     rows: &[&Vec<FeatureEvent>],
+    everything: bool,
 ) -> Vec<(FeatureName, FeatureType)> {
-    let mut wanted: Vec<(FeatureName, FeatureType)> =
-        Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
-    let named = rows.iter().flat_map(|events| events.iter().map(|event| &event.feature));
-    for (index, name) in named.chain(&entity_type.required).enumerate() {
-        let distinct = rows.len() == 1 && index < rows[0].len();
-        if (distinct || wanted.iter().all(|(other, _)| other != name))
-            && let Some(feature) = entity_type.features.get(name)
-        {
-            wanted.push((name.clone(), feature.feature_type));
+    let mut named: Vec<FeatureName> =
+        rows.iter().flat_map(|events| events.iter().map(|event| event.feature.clone())).collect();
+    // One row names each feature once, so only what is added to it can repeat.
+    let mut distinct = if rows.len() == 1 { named.len() } else { 0 };
+    if entity_type.derivations.is_some() {
+        named.extend(involved(entity_type, &named, everything));
+    }
+    named.extend(entity_type.required.iter().cloned());
+    let mut wanted: Vec<(FeatureName, FeatureType)> = Vec::with_capacity(named.len());
+    for name in named {
+        let new = distinct > 0 || wanted.iter().all(|(other, _)| *other != name);
+        distinct = distinct.saturating_sub(1);
+        if let (true, Some(feature)) = (new, entity_type.features.get(&name)) {
+            wanted.push((name, feature.feature_type));
         }
     }
     wanted
-}
-
-pub(super) fn named(events: Vec<FeatureEvent>, outcomes: Vec<Outcome>) -> Vec<(FeatureName, Outcome)> {
-    events.into_iter().map(|event| event.feature).zip(outcomes).collect()
 }
 
 /// Waits a little, and longer with every attempt, so that competing processes drift apart.

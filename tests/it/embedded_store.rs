@@ -214,7 +214,7 @@ fn in_tables(directory: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
 }
 
 #[tokio::test]
-async fn damaged_files_never_panic() {
+async fn damaged_files_are_errors_and_not_panics() {
     let directory = tempfile::tempdir().unwrap();
     let store: Shared = Arc::new(open(directory.path()));
     let entity_type = fresh_type();

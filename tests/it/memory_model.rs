@@ -141,7 +141,7 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 let events = events.iter().map(|(of, number, ago)| FeatureEvent {
                     feature: feature(FEATURES[*of].0),
                     value: value(*of, *number),
-                    event_timestamp: if *intent == Intent::Act { now } else { later(start, -ago * 1000) },
+                    event_timestamp: (*intent == Intent::Event).then(|| later(start, -ago * 1000)),
                     expires_at: (*number > 2).then(|| now + Span::from_secs(3600 * u32::from(*number))),
                     history_limit: *history_limit,
                     intent: *intent,

@@ -1,6 +1,7 @@
 //! Real `redis-server` processes on free loopback ports, gone when they are dropped.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,10 +68,25 @@ impl RedisServer {
         let server = Self::start_with(Durability::None, None, &["--replicaof", "127.0.0.1", &port]);
         wait_for("the replica to be in sync", || {
             let follows = server.cli(&["INFO", "replication"]).contains("master_link_status:up");
-            // The primary counts it among those that acknowledge a moment later.
-            follows && primary.cli(&["INFO", "replication"]).contains("state=online")
+            follows && primary.write_is_acknowledged()
         });
         server
+    }
+
+    /// Whether a replica acknowledges what is written now. `WAIT` alone does not tell: it counts a
+    /// replica that has yet to acknowledge anything for a connection that has yet to write.
+    fn write_is_acknowledged(&self) -> bool {
+        let mut session = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-cli must be installed to run these tests");
+        // A message is replicated as writes are, and leaves no key.
+        let commands = b"PUBLISH probe x\nWAIT 1 100\n";
+        session.stdin.take().expect("a piped input").write_all(commands).expect("redis-cli reads");
+        let output = session.wait_with_output().expect("redis-cli ends");
+        String::from_utf8_lossy(&output.stdout).lines().last() == Some("1")
     }
 
     fn start_with(durability: Durability, password: Option<&str>, more: &[&str]) -> Self {

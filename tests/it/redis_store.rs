@@ -744,12 +744,17 @@ async fn a_failover_keeps_what_was_acknowledged() {
     let refused = commit_one(&store, commit("2", 0, change())).await;
     assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("replicas")), "{refused:?}");
     redis.servers[0].restart();
-    eventually("the old primary to follow the new one", async || {
-        let info = redis.servers[1].cli(&["INFO", "replication"]);
-        info.contains("state=online").then_some(())
+    // Until the old primary follows the new one, each commit is refused in the same way.
+    let mut attempt = 3;
+    eventually("a commit that the old primary has too", || {
+        attempt += 1;
+        let again = commit(&attempt.to_string(), 0, change());
+        let store = &store;
+        async move { (commit_one(store, again).await == Ok(CommitOutcome::Committed)).then_some(()) }
     })
     .await;
-    assert_eq!(commit_one(&store, commit("3", 0, change())).await, Ok(CommitOutcome::Committed));
+    let key = format!("fs:{{product:{attempt}}}");
+    assert_eq!(redis.servers[0].cli(&["HGET", &key, "@"]), "1:1000");
 }
 
 #[tokio::test]

@@ -20,12 +20,22 @@ use futures::future::join_all;
 
 pub type Shared = Arc<dyn Store>;
 
-/// Defines a test for every case: `contract_tests!(fixture)`, where `fixture().await` gives what
-/// holds the store, and keeps its server or directory, as `fixture.store()`.
+/// Defines tests that run every case of the contract.
+///
+/// `contract_tests!(fixture)` makes a test of each case; `fixture().await` gives what holds the
+/// store, and keeps its server or directory, as `fixture.store()`. `contract_tests!(on server,
+/// as test)` runs all of them one after another in one test, on one server that takes a while to
+/// start, each under a key prefix of its own.
 #[macro_export]
 macro_rules! contract_tests {
+    (on $server:expr, as $test:ident) => {
+        $crate::contract_tests!(@list @on ($server) ($test));
+    };
     ($fixture:path) => {
-        $crate::contract_tests!(@cases $fixture:
+        $crate::contract_tests!(@list @each ($fixture));
+    };
+    (@list $($how:tt)*) => {
+        $crate::contract_tests!($($how)* :
             nothing_loads_as_nothing
             values_of_every_type_survive
             what_is_asked_for_comes_in_that_order
@@ -53,7 +63,7 @@ macro_rules! contract_tests {
             a_closed_store_is_unavailable
         );
     };
-    (@cases $fixture:path: $($case:ident)*) => {
+    (@each ($fixture:path) : $($case:ident)*) => {
         mod contract {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,6 +71,16 @@ macro_rules! contract_tests {
                     let fixture = $fixture().await;
                     $crate::store_contract::$case(fixture.store()).await;
                 }
+            )*
+        }
+    };
+    (@on ($server:expr) ($test:ident) : $($case:ident)*) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let server = $server;
+            $(
+                println!("{}", stringify!($case));
+                $crate::store_contract::$case($crate::redis_contract::fresh_store(&server.url()).await).await;
             )*
         }
     };
@@ -612,6 +632,11 @@ pub async fn a_deleted_entity_starts_anew(store: Shared) {
     assert_eq!(loaded.features[0].current.as_ref().unwrap().record.value, Some(Value::Int64(7)));
     assert_eq!(loaded.features[0].history, Some(Vec::new()), "its old history is gone");
     assert_eq!(loaded.features[1], absent(true));
+    // Nor does the old history come back with the first record of a new one.
+    let superseded = vec![record(Some(Value::Int64(7)), later(now, 1), 1)];
+    let next = Head { version: 2, ..anew };
+    committed(&store, commit(&one, Some(anew), next, vec![superseding("n", superseded, 9)])).await;
+    assert_eq!(versions(load_int(&store, &one, "n").await.1.history), [1]);
 }
 
 // Listing.

@@ -31,40 +31,33 @@ impl Fault {
     pub fn needs_reopening(&self) -> bool {
         match self {
             Self::Refused(_) => false,
-            Self::Engine(error) => matches!(
-                **error,
-                redb::Error::Io(_)
-                    | redb::Error::Backend(_)
-                    | redb::Error::PreviousIo
-                    | redb::Error::DatabaseClosed
-                    | redb::Error::LockPoisoned(_)
-            ),
+            Self::Engine(error) => is_outage(error),
         }
     }
 
     pub fn into_store_error(self) -> StoreError {
         match self {
             Self::Refused(error) => error,
+            Self::Engine(error) if is_outage(&error) => StoreError::Unavailable(error.to_string()),
             Self::Engine(error) => match *error {
                 redb::Error::Corrupted(reason) => {
                     StoreError::Corrupt { key: "the data file".to_owned(), field: "page".to_owned(), reason }
                 }
-                error if Self::is_outage(&error) => StoreError::Unavailable(error.to_string()),
                 error => StoreError::Internal(error.to_string()),
             },
         }
     }
+}
 
-    fn is_outage(error: &redb::Error) -> bool {
-        matches!(
-            error,
-            redb::Error::Io(_)
-                | redb::Error::Backend(_)
-                | redb::Error::PreviousIo
-                | redb::Error::DatabaseClosed
-                | redb::Error::LockPoisoned(_)
-        )
-    }
+fn is_outage(error: &redb::Error) -> bool {
+    matches!(
+        error,
+        redb::Error::Io(_)
+            | redb::Error::Backend(_)
+            | redb::Error::PreviousIo
+            | redb::Error::DatabaseClosed
+            | redb::Error::LockPoisoned(_)
+    )
 }
 
 macro_rules! engine_errors {

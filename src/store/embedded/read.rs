@@ -25,11 +25,21 @@ pub fn is_long(loads: &[Load<'_>]) -> bool {
 }
 
 /// Loads that can be sent to another thread.
-pub struct OwnedLoads(Vec<(EntityKey, Vec<(FeatureName, FeatureType)>, bool)>);
+pub struct OwnedLoads(Vec<OwnedLoad>);
+
+struct OwnedLoad {
+    entity: EntityKey,
+    features: Vec<(FeatureName, FeatureType)>,
+    history: bool,
+}
 
 impl OwnedLoads {
     pub fn new(loads: &[Load<'_>]) -> Self {
-        let own = |load: &Load<'_>| (load.entity.clone(), load.features.to_vec(), load.history);
+        let own = |load: &Load<'_>| OwnedLoad {
+            entity: load.entity.clone(),
+            features: load.features.to_vec(),
+            history: load.history,
+        };
         Self(loads.iter().map(own).collect())
     }
 
@@ -37,7 +47,7 @@ impl OwnedLoads {
         let loads: Vec<Load<'_>> = self
             .0
             .iter()
-            .map(|(entity, features, history)| Load { entity, features, history: *history })
+            .map(|OwnedLoad { entity, features, history }| Load { entity, features, history: *history })
             .collect();
         load(transaction, &loads)
     }

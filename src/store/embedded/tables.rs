@@ -30,7 +30,6 @@ pub mod meta {
     pub const GROUPS: &str = "groups";
     pub const NEXT_PROVENANCE: &str = "next_provenance";
     pub const REGISTRY_REVISION: &str = "registry_revision";
-    pub const PROBES: &str = "probes";
 }
 
 /// All tables of one write transaction.
@@ -47,6 +46,10 @@ pub struct Tables<'t> {
     pub meta: Table<'t, &'static str, u64>,
     /// Whether there is anything to commit. Whoever writes says so.
     pub changed: bool,
+    /// Whether to note in the file which of its pages are free, so that it opens at once after a
+    /// crash. That doubles the time of a commit; without it an open after a crash reads the whole
+    /// file (2.8 s for 2 GiB, in memory).
+    pub checkpoint: bool,
 }
 
 impl<'t> Tables<'t> {
@@ -63,6 +66,7 @@ impl<'t> Tables<'t> {
             schema_versions: transaction.open_table(SCHEMA_VERSIONS)?,
             meta: transaction.open_table(META)?,
             changed: false,
+            checkpoint: false,
         })
     }
 
@@ -76,9 +80,9 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Writes something that nobody reads, to see whether it works.
-    pub fn probe(&mut self) -> Result<(), Fault> {
-        let probes = self.number(meta::PROBES)?;
-        self.set_number(meta::PROBES, probes.wrapping_add(1))
+    /// Has this transaction's commit be a checkpoint.
+    pub fn checkpoint(&mut self) {
+        self.checkpoint = true;
+        self.changed = true;
     }
 }

@@ -85,8 +85,12 @@ struct Shared {
     file: RwLock<State>,
     /// The engine refuses to go on until the file is opened again.
     broken: AtomicBool,
+    /// The writer was asked to do that.
+    asked: AtomicBool,
     /// The last write failed.
     failing: AtomicBool,
+    /// Something was committed since the last checkpoint.
+    unchecked: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -125,14 +129,30 @@ pub struct Reader {
 
 impl Reader {
     pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
-        let outcome = self.shared.begin_read().and_then(|transaction| read(&transaction));
-        outcome.map_err(|fault| {
-            if fault.needs_reopening() && !self.shared.broken.swap(true, Ordering::AcqRel) {
-                // Any message makes the writer look; with a full queue it is about to.
-                let _ = self.queue.try_send(Message::Jobs(Vec::new()));
+        // The engine may panic on pages that were damaged behind its back.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.shared.begin_read().and_then(|transaction| read(&transaction))
+        }));
+        let panicked =
+            |_| Err(Fault::Refused(StoreError::Internal("a read of the data file panicked".to_owned())));
+        outcome.unwrap_or_else(panicked).map_err(|fault| {
+            if fault.needs_reopening() {
+                self.shared.broken.store(true, Ordering::Release);
             }
+            self.ask_to_reopen();
             fault.into_store_error()
         })
+    }
+}
+
+impl Reader {
+    /// Has the writer's thread open the file again where that is needed.
+    fn ask_to_reopen(&self) {
+        let shared = &self.shared;
+        if shared.broken.load(Ordering::Acquire) && !shared.asked.swap(true, Ordering::AcqRel) {
+            // Any message makes the writer look; with a full queue it is about to.
+            let _ = self.queue.try_send(Message::Jobs(Vec::new()));
+        }
     }
 }
 
@@ -165,7 +185,9 @@ impl Writer {
         let shared = Arc::new(Shared {
             file: RwLock::new(State::Open(database)),
             broken: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            unchecked: AtomicBool::new(false),
         });
         let (queue, messages) = mpsc::channel(QUEUE);
         let (directory, file) = (place.directory.clone(), place.file.clone());
@@ -204,8 +226,9 @@ impl Writer {
         answer(reply).await
     }
 
-    pub fn is_failing(&self) -> bool {
-        self.reader.shared.failing.load(Ordering::Acquire)
+    /// Whether a crash now would have the next open check the whole file.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.reader.shared.unchecked.load(Ordering::Acquire)
     }
 
     pub fn location(&self) -> String {
@@ -296,6 +319,20 @@ impl Work {
     /// Runs `jobs` in one transaction: all of it is durable when this is `Ok`, nothing is stored
     /// otherwise.
     fn attempt(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
+        let was_failing = self.shared.failing.load(Ordering::Acquire);
+        if was_failing && !jobs.is_empty() {
+            // Finds out whether writing works again, at the cost of nothing but itself: should
+            // `jobs` fail after it, the file need not be checked as a whole to be opened again.
+            let (checkpoint, _) = job(|tables| {
+                tables.checkpoint();
+                Ok(())
+            });
+            self.attempt_once(&mut [checkpoint])?;
+        }
+        self.attempt_once(jobs)
+    }
+
+    fn attempt_once(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
         self.reopen_if_broken()?;
         let mut group = None;
         let attempt = AssertUnwindSafe(|| self.transact(jobs, &mut group));
@@ -303,7 +340,9 @@ impl Work {
             self.shared.broken.store(true, Ordering::Release);
             Err(Fault::Refused(StoreError::Internal("the writer panicked".to_owned())))
         });
-        self.shared.failing.store(outcome.is_err(), Ordering::Release);
+        if !jobs.is_empty() {
+            self.shared.failing.store(outcome.is_err(), Ordering::Release);
+        }
         let Err(fault) = outcome else {
             return Ok(());
         };
@@ -323,7 +362,7 @@ impl Work {
 
     /// `group` becomes the number of the group once it is being committed.
     fn transact(&self, jobs: &mut [Box<dyn Job>], group: &mut Option<u64>) -> Result<(), Fault> {
-        let transaction = match &*self.shared.state() {
+        let mut transaction = match &*self.shared.state() {
             State::Open(database) => database.begin_write()?,
             State::Reopening(_) | State::Closed => return Err(Fault::Refused(closed())),
         };
@@ -337,9 +376,13 @@ impl Work {
         }
         let number = tables.number(meta::GROUPS)? + 1;
         tables.set_number(meta::GROUPS, number)?;
+        let is_checkpoint = tables.checkpoint;
         drop(tables);
+        transaction.set_quick_repair(is_checkpoint);
         *group = Some(number);
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.shared.unchecked.store(!is_checkpoint, Ordering::Release);
+        Ok(())
     }
 
     fn last_group(&self) -> Result<u64, Fault> {
@@ -350,6 +393,7 @@ impl Work {
     /// The engine takes no more writes after a failed one, and no more reads after a failed read,
     /// until the file is opened again, which rolls back what was under way.
     fn reopen_if_broken(&self) -> Result<(), Fault> {
+        self.shared.asked.store(false, Ordering::Release);
         if !self.shared.broken.load(Ordering::Acquire) {
             return Ok(());
         }

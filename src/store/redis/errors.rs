@@ -48,9 +48,7 @@ pub(super) fn store_error(error: Error) -> StoreError {
         | ErrorKind::Cluster
         | ErrorKind::Sentinel
         | ErrorKind::Backpressure => StoreError::Unavailable(details.to_owned()),
-        ErrorKind::Unknown if REFUSALS.iter().any(|word| refusal(word)) => {
-            StoreError::Unavailable(details.to_owned())
-        }
+        ErrorKind::Unknown if REFUSALS.iter().any(refusal) => StoreError::Unavailable(details.to_owned()),
         // How fred says that its connection task has ended or a command could not be written.
         ErrorKind::Unknown
             if details.contains("Client is not initialized")

@@ -1,0 +1,5 @@
+//! Where embeddings of texts come from.
+
+mod hashing;
+
+pub use hashing::HashingProvider;

@@ -1,0 +1,414 @@
+//! Operators, indexing and slices. What an operation makes is paid for before it is made.
+
+use starlark_syntax::syntax::ast::BinOp;
+
+use super::fault::{Fault, Stop};
+use super::heap::{ENTRY, Key, Obj, Range, StrKey, VALUE, Val};
+use super::machine::Machine;
+use super::show::brief;
+
+impl Machine<'_> {
+    pub(super) fn binary(&mut self, op: BinOp, left: Val, right: Val) -> Result<Val, Stop> {
+        match op {
+            BinOp::Equal => return self.heap.equal(left, right).map(Val::Bool),
+            BinOp::NotEqual => return self.heap.equal(left, right).map(|equal| Val::Bool(!equal)),
+            BinOp::Less => return self.heap.order(left, right).map(|order| Val::Bool(order.is_lt())),
+            BinOp::Greater => return self.heap.order(left, right).map(|order| Val::Bool(order.is_gt())),
+            BinOp::LessOrEqual => return self.heap.order(left, right).map(|order| Val::Bool(order.is_le())),
+            BinOp::GreaterOrEqual => {
+                return self.heap.order(left, right).map(|order| Val::Bool(order.is_ge()));
+            }
+            BinOp::In => return self.contains(right, left).map(Val::Bool),
+            BinOp::NotIn => return self.contains(right, left).map(|found| Val::Bool(!found)),
+            _ => {}
+        }
+        let result = match (left, right) {
+            (Val::Int(a), Val::Int(b)) => ints(op, a, b),
+            (Val::Float(a), Val::Float(b)) => floats(op, a, b),
+            (Val::Int(a), Val::Float(b)) => floats(op, a as f64, b),
+            (Val::Float(a), Val::Int(b)) => floats(op, a, b as f64),
+            _ => match op {
+                BinOp::Add => self.add(left, right),
+                BinOp::Multiply => self.repeat(left, right),
+                BinOp::Percent => self.percent(left, right),
+                BinOp::BitOr => self.merge(left, right),
+                _ => Ok(None),
+            },
+        };
+        result?.ok_or_else(|| self.unsupported(op, left, right))
+    }
+
+    #[cold]
+    fn unsupported(&self, op: BinOp, left: Val, right: Val) -> Stop {
+        let (a, b) = (self.heap.type_name(left), self.heap.type_name(right));
+        let sign = op.to_string();
+        let hint = if a == "NoneType" || b == "NoneType" { "; test `x == None` first" } else { "" };
+        let text = a == "string" || b == "string";
+        let hint = if text && op == BinOp::Add && a != b { "; use str(x) to make it text" } else { hint };
+        Fault::failed(format!("{} cannot be used between {a} and {b}{hint}", sign.trim()))
+    }
+
+    fn add(&mut self, left: Val, right: Val) -> Result<Option<Val>, Stop> {
+        let (Val::Obj(a), Val::Obj(b)) = (left, right) else { return Ok(None) };
+        match (self.heap.get(a), self.heap.get(b)) {
+            (Obj::Str(a), Obj::Str(b)) => {
+                let length = a.len() + b.len();
+                self.heap.meter.scan(length)?;
+                self.heap.meter.alloc(length)?;
+                let mut text = String::with_capacity(length);
+                text.push_str(a);
+                text.push_str(b);
+                self.heap.push(Obj::Str(text.into())).map(Some)
+            }
+            (Obj::List(a), Obj::List(b)) => {
+                let length = a.items.len() + b.items.len();
+                self.heap.meter.work(length / 8)?;
+                self.heap.meter.alloc(length * VALUE)?;
+                let items = [a.items.as_slice(), b.items.as_slice()].concat();
+                self.heap.push(Obj::List(super::heap::List { items, loops: 0 })).map(Some)
+            }
+            (Obj::Tuple(a), Obj::Tuple(b)) => {
+                let length = a.len() + b.len();
+                self.heap.meter.work(length / 8)?;
+                self.heap.meter.alloc(length * VALUE)?;
+                let items = [&**a, &**b].concat();
+                self.heap.push(Obj::Tuple(items.into())).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn repeat(&mut self, left: Val, right: Val) -> Result<Option<Val>, Stop> {
+        let (object, times) = match (left, right) {
+            (Val::Obj(object), Val::Int(times)) | (Val::Int(times), Val::Obj(object)) => (object, times),
+            _ => return Ok(None),
+        };
+        let times = usize::try_from(times.max(0)).map_err(|_| overflow())?;
+        match self.heap.get(object) {
+            Obj::Str(text) => {
+                let length = text.len().saturating_mul(times);
+                self.heap.meter.alloc(length)?;
+                self.heap.meter.scan(length)?;
+                let text = text.repeat(times);
+                self.heap.push(Obj::Str(text.into())).map(Some)
+            }
+            Obj::List(list) => {
+                let length = list.items.len().saturating_mul(times);
+                self.heap.meter.alloc(length.saturating_mul(VALUE))?;
+                self.heap.meter.work(length / 8)?;
+                let items = list.items.repeat(times);
+                self.heap.push(Obj::List(super::heap::List { items, loops: 0 })).map(Some)
+            }
+            Obj::Tuple(items) => {
+                let length = items.len().saturating_mul(times);
+                self.heap.meter.alloc(length.saturating_mul(VALUE))?;
+                self.heap.meter.work(length / 8)?;
+                let items = items.repeat(times);
+                self.heap.push(Obj::Tuple(items.into())).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn merge(&mut self, left: Val, right: Val) -> Result<Option<Val>, Stop> {
+        let (Some(a), Some(b)) = (self.heap.dict(left), self.heap.dict(right)) else {
+            return Ok(None);
+        };
+        let length = a.entries.len() + b.entries.len();
+        self.heap.meter.work(length)?;
+        self.heap.meter.alloc(length * ENTRY)?;
+        let mut entries = a.entries.clone();
+        for (key, value) in &b.entries {
+            entries.insert(key.clone(), *value);
+        }
+        self.heap.push(Obj::Dict(Box::new(super::heap::Dict { entries, loops: 0 }))).map(Some)
+    }
+
+    /// `list += iterable`, `dict |= dict`.
+    pub(super) fn modify_in_place(&mut self, object: Val, op: BinOp, other: Val) -> Result<bool, Stop> {
+        match (op, object) {
+            (BinOp::Add, Val::Obj(at)) if matches!(self.heap.get(at), Obj::List(_)) => {
+                let items = self.collect(other)?;
+                self.extend(object, items)?;
+                Ok(true)
+            }
+            (BinOp::BitOr, Val::Obj(at)) if matches!(self.heap.get(at), Obj::Dict(_)) => {
+                let Some(dict) = self.heap.dict(other) else { return Ok(false) };
+                self.heap.meter.work(dict.entries.len())?;
+                self.heap.meter.alloc(dict.entries.len() * ENTRY)?;
+                let entries: Vec<(Key, (Val, Val))> =
+                    dict.entries.iter().map(|(key, value)| (key.clone(), *value)).collect();
+                self.dict_mut(object)?.extend(entries);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) fn contains(&self, container: Val, item: Val) -> Result<bool, Stop> {
+        if let Some(text) = self.heap.str(container) {
+            let Some(part) = self.heap.str(item) else {
+                return Err(Fault::failed("`in` a string needs a string on its left"));
+            };
+            self.heap.meter.scan(text.len() + part.len())?;
+            return Ok(text.contains(part));
+        }
+        if let Some(items) = self.heap.items(container) {
+            for other in items {
+                self.heap.meter.step()?;
+                if self.heap.equal(*other, item)? {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
+        if let Some(dict) = self.heap.dict(container) {
+            return Ok(match self.heap.str(item) {
+                Some(text) => {
+                    self.heap.meter.scan(text.len())?;
+                    dict.entries.contains_key(&StrKey(text))
+                }
+                None => dict.entries.contains_key(&self.heap.key(item)?),
+            });
+        }
+        match (container, item) {
+            (Val::Obj(at), Val::Int(number)) if let Obj::Range(range) = self.heap.get(at) => {
+                let offset = i128::from(number) - i128::from(range.start);
+                let step = i128::from(range.step);
+                Ok(offset % step == 0 && (0..i128::from(range.len)).contains(&(offset / step)))
+            }
+            _ => Err(Fault::failed(format!("`in` cannot be used on {}", brief(&self.heap, container)))),
+        }
+    }
+
+    pub(super) fn index(&self, object: Val, index: Val) -> Result<Val, Stop> {
+        if let Some(dict) = self.heap.dict(object) {
+            let entry = match self.heap.str(index) {
+                Some(text) => {
+                    self.heap.meter.scan(text.len())?;
+                    dict.entries.get(&StrKey(text))
+                }
+                None => dict.entries.get(&self.heap.key(index)?),
+            };
+            return entry
+                .map(|(_, value)| *value)
+                .ok_or_else(|| Fault::failed(format!("the dict has no key {}", brief(&self.heap, index))));
+        }
+        let Val::Int(at) = index else {
+            if matches!(object, Val::Obj(_)) {
+                let index = brief(&self.heap, index);
+                return Err(Fault::failed(format!("an index must be an int, not {index}")));
+            }
+            return Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object))));
+        };
+        if let Some(items) = self.heap.items(object) {
+            return Ok(items[position(at, items.len())?]);
+        }
+        match object {
+            Val::Obj(r) => match self.heap.get(r) {
+                Obj::Range(range) => Ok(Val::Int(range.item(position(at, range.len as usize)? as i64))),
+                Obj::Str(_) => {
+                    Err(Fault::failed("a string cannot be indexed by one number; use a slice s[i:i+1]"))
+                }
+                _ => Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object)))),
+            },
+            _ => Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object)))),
+        }
+    }
+
+    pub(super) fn set_index(&mut self, object: Val, index: Val, value: Val) -> Result<(), Stop> {
+        if self.heap.dict(object).is_some() {
+            let key = self.heap.key(index)?;
+            self.heap.meter.alloc(ENTRY)?;
+            let dict = self.dict_mut(object)?;
+            match dict.get_mut(&key) {
+                Some(entry) => entry.1 = value,
+                None => {
+                    dict.insert(key, (index, value));
+                }
+            }
+            return Ok(());
+        }
+        if !matches!(object, Val::Obj(at) if matches!(self.heap.get(at), Obj::List(_))) {
+            let message = format!("{} cannot be changed by index", brief(&self.heap, object));
+            return Err(Fault::failed(message));
+        }
+        let Val::Int(at) = index else { return Err(Fault::failed("an index must be an int")) };
+        let items = self.list_mut(object)?;
+        let at = position(at, items.len())?;
+        items[at] = value;
+        Ok(())
+    }
+
+    pub(super) fn slice(&mut self, object: Val, bounds: [Val; 3]) -> Result<Val, Stop> {
+        let mut numbers = [None; 3];
+        for (number, bound) in numbers.iter_mut().zip(bounds) {
+            *number = match bound {
+                Val::None => None,
+                Val::Int(value) => Some(value),
+                _ => return Err(Fault::failed("the bounds of a slice must be ints")),
+            };
+        }
+        if numbers[2] == Some(0) {
+            return Err(Fault::failed("the step of a slice cannot be 0"));
+        }
+        if let Some(text) = self.heap.str(object) {
+            // By characters, as len() counts them.
+            self.heap.meter.work(1 + text.len() / 8)?;
+            let sliced = if numbers[2].unwrap_or(1) == 1 {
+                let length = if text.is_ascii() { text.len() } else { text.chars().count() };
+                let (start, end) = forward(numbers, length);
+                text.chars().skip(start).take(end.saturating_sub(start)).collect::<String>()
+            } else {
+                self.heap.meter.alloc(text.len() * 4)?;
+                let characters: Vec<char> = text.chars().collect();
+                slice_indices(numbers, characters.len()).map(|index| characters[index]).collect()
+            };
+            return self.heap.new_str(sliced);
+        }
+        let Some(items) = self.heap.items(object) else {
+            return Err(Fault::failed(format!("{} cannot be sliced", brief(&self.heap, object))));
+        };
+        self.heap.meter.work(items.len() / 4)?;
+        let sliced: Vec<Val> = slice_indices(numbers, items.len()).map(|index| items[index]).collect();
+        let is_list = matches!(object, Val::Obj(at) if matches!(self.heap.get(at), Obj::List(_)));
+        if is_list { self.heap.new_list(sliced) } else { self.heap.new_tuple(sliced) }
+    }
+
+    /// The items of anything that can be looped over.
+    pub(super) fn collect(&self, value: Val) -> Result<Vec<Val>, Stop> {
+        let object = match value {
+            Val::Obj(at) => self.heap.get(at),
+            _ => return Err(self.not_iterable(value)),
+        };
+        let charge = |length: usize| {
+            self.heap.meter.alloc(length.saturating_mul(VALUE))?;
+            self.heap.meter.work(length / 4)
+        };
+        match object {
+            Obj::List(list) => {
+                charge(list.items.len())?;
+                Ok(list.items.clone())
+            }
+            Obj::Tuple(items) => {
+                charge(items.len())?;
+                Ok(items.to_vec())
+            }
+            Obj::Dict(dict) => {
+                charge(dict.entries.len())?;
+                Ok(dict.entries.values().map(|(key, _)| *key).collect())
+            }
+            Obj::Range(range) => {
+                charge(range.len as usize)?;
+                Ok((0..range.len).map(|index| Val::Int(range.item(index))).collect())
+            }
+            _ => Err(self.not_iterable(value)),
+        }
+    }
+
+    #[cold]
+    fn not_iterable(&self, value: Val) -> Stop {
+        Fault::failed(format!("{} is not a list, tuple, dict or range", brief(&self.heap, value)))
+    }
+
+    pub(super) fn new_range(&mut self, start: i64, stop: i64, step: i64) -> Result<Val, Stop> {
+        if step == 0 {
+            return Err(Fault::failed("the step cannot be 0"));
+        }
+        let span = i128::from(stop) - i128::from(start);
+        let step_wide = i128::from(step);
+        let len = if (span > 0) == (step > 0) && span != 0 {
+            (span + step_wide - step_wide.signum()) / step_wide
+        } else {
+            0
+        };
+        let len = i64::try_from(len).map_err(|_| overflow())?;
+        self.heap.push(Obj::Range(Box::new(Range { start, step, len })))
+    }
+}
+
+/// The index that `at` means in a sequence of `length`; negative ones count from the end.
+pub(super) fn position(at: i64, length: usize) -> Result<usize, Stop> {
+    let index = if at < 0 { at + length as i64 } else { at };
+    let found = usize::try_from(index).ok().filter(|index| *index < length);
+    found.ok_or_else(|| Fault::failed(format!("index {at} is outside a sequence of {length}")))
+}
+
+fn forward(numbers: [Option<i64>; 3], length: usize) -> (usize, usize) {
+    let clamp = |bound: i64| {
+        let bound = if bound < 0 { bound.saturating_add(length as i64) } else { bound };
+        bound.clamp(0, length as i64) as usize
+    };
+    (numbers[0].map_or(0, clamp), numbers[1].map_or(length, clamp))
+}
+
+fn slice_indices(numbers: [Option<i64>; 3], length: usize) -> Box<dyn Iterator<Item = usize>> {
+    let step = numbers[2].unwrap_or(1);
+    if step > 0 {
+        let (start, end) = forward(numbers, length);
+        return Box::new((start..end.max(start)).step_by(usize::try_from(step).unwrap_or(usize::MAX)));
+    }
+    let last = length as i64 - 1;
+    let clamp = |bound: i64| {
+        let bound = if bound < 0 { bound.saturating_add(length as i64) } else { bound };
+        bound.clamp(-1, last)
+    };
+    let start = numbers[0].map_or(last, clamp);
+    let end = numbers[1].map_or(-1, clamp);
+    let step = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+    Box::new((end + 1..start + 1).rev().step_by(step).map(|index| index as usize))
+}
+
+#[cold]
+pub(super) fn overflow() -> Stop {
+    Fault::failed("the result does not fit an int (64 bits); use float(x) for larger numbers")
+}
+
+#[cold]
+fn by_zero() -> Stop {
+    Fault::failed("division by zero")
+}
+
+fn ints(op: BinOp, a: i64, b: i64) -> Result<Option<Val>, Stop> {
+    let checked = match op {
+        BinOp::Add => a.checked_add(b),
+        BinOp::Subtract => a.checked_sub(b),
+        BinOp::Multiply => a.checked_mul(b),
+        BinOp::Divide if b == 0 => return Err(by_zero()),
+        BinOp::Divide => return Ok(Some(Val::Float(a as f64 / b as f64))),
+        BinOp::FloorDivide | BinOp::Percent if b == 0 => return Err(by_zero()),
+        BinOp::FloorDivide => {
+            a.checked_div(b).map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q })
+        }
+        BinOp::Percent => {
+            a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }).or(Some(0))
+        }
+        BinOp::BitAnd => Some(a & b),
+        BinOp::BitOr => Some(a | b),
+        BinOp::BitXor => Some(a ^ b),
+        BinOp::LeftShift | BinOp::RightShift if b < 0 => {
+            return Err(Fault::failed("a shift cannot be negative"));
+        }
+        BinOp::LeftShift if a == 0 => Some(0),
+        BinOp::LeftShift => u32::try_from(b).ok().filter(|b| *b < 63).and_then(|b| a.checked_mul(1 << b)),
+        BinOp::RightShift => Some(a >> b.min(63)),
+        _ => return Ok(None),
+    };
+    checked.map(|number| Some(Val::Int(number))).ok_or_else(overflow)
+}
+
+fn floats(op: BinOp, a: f64, b: f64) -> Result<Option<Val>, Stop> {
+    Ok(Some(Val::Float(match op {
+        BinOp::Add => a + b,
+        BinOp::Subtract => a - b,
+        BinOp::Multiply => a * b,
+        BinOp::Divide | BinOp::FloorDivide | BinOp::Percent if b == 0.0 => return Err(by_zero()),
+        BinOp::Divide => a / b,
+        BinOp::FloorDivide => (a / b).floor(),
+        BinOp::Percent => {
+            let rest = a % b;
+            if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+        }
+        _ => return Ok(None),
+    })))
+}
