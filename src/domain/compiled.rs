@@ -34,6 +34,8 @@ pub struct CompiledEntityType {
     pub features: IndexMap<FeatureName, CompiledFeature>,
     /// The features that every entity must have.
     pub required: Vec<FeatureName>,
+    /// What a compute request may bring beside features.
+    pub raw_inputs: IndexMap<FeatureName, CompiledFeature>,
     /// The functions behind its computed features, where there are any.
     pub derivations: Option<Arc<dyn Derivations>>,
 }

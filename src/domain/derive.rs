@@ -178,11 +178,11 @@ pub fn derive(
     before: Version,
     changed: Vec<FeatureName>,
     entity_type: &CompiledEntityType,
+    derivations: &dyn Derivations,
     raw: &RawInputs,
     embeddings: &dyn Embeddings,
     stamp: &Stamp,
 ) -> Result<Vec<Derived>, Undecided> {
-    let Some(derivations) = &entity_type.derivations else { return Ok(Vec::new()) };
     let mut session = None;
     let mut changed = changed;
     let mut results: Vec<Derived> = Vec::new();
