@@ -40,10 +40,6 @@ impl Machine<'_> {
         if matches!(value, Val::Unset) { Ok(default) } else { self.int(value, name) }
     }
 
-    pub(super) fn number_or(&self, value: Val, name: &str, default: f64) -> Result<f64, Stop> {
-        if matches!(value, Val::Unset) { Ok(default) } else { self.number(value, name) }
-    }
-
     pub(super) fn is_true(&self, value: Val) -> bool {
         !matches!(value, Val::Unset) && self.heap.truth(value)
     }
@@ -78,7 +74,11 @@ impl Machine<'_> {
 
     /// A finite result of arithmetic.
     pub(super) fn finite(&self, number: f64) -> Result<Val, Stop> {
-        if number.is_finite() { Ok(Val::Float(number)) } else { Err(Fault::failed("the result is not a finite number")) }
+        if number.is_finite() {
+            Ok(Val::Float(number))
+        } else {
+            Err(Fault::failed("the result is not a finite number"))
+        }
     }
 
     /// A list that may be changed now.

@@ -10,26 +10,86 @@ pub(super) const FUNCTIONS: &[Def] = &[
     Def::new("abs(x)", "The number without its sign.", ("abs(-3)", "3"), abs),
     Def::new("all(items)", "Whether every item is true.", ("all([1, True, \"a\"])", "True"), all),
     Def::new("any(items)", "Whether an item is true.", ("any([0, None, 2])", "True"), any),
-    Def::new("bool(x=False)", "Whether the value is true: not None, 0 or empty.", ("bool(\"\")", "False"), bool_),
-    Def::raw("dict(*pairs)", "A new dict, from a dict, from pairs, from names.", ("dict([(\"a\", 1)], b=2)", "{\"a\": 1, \"b\": 2}"), dict),
-    Def::new("enumerate(items, start=0)", "Pairs of number and item.", ("enumerate([\"a\", \"b\"])", "[(0, \"a\"), (1, \"b\")]"), enumerate),
-    Def::new("fail(*values)", "Ends the function with an error of this text.", ("\"fail(\\\"no price\\\")\"", "\"fail(\\\"no price\\\")\""), fail),
+    Def::new(
+        "bool(x=False)",
+        "Whether the value is true: not None, 0 or empty.",
+        ("bool(\"\")", "False"),
+        bool_,
+    ),
+    Def::raw(
+        "dict(*pairs)",
+        "A new dict, from a dict, from pairs, from names.",
+        ("dict([(\"a\", 1)], b=2)", "{\"a\": 1, \"b\": 2}"),
+        dict,
+    ),
+    Def::new(
+        "enumerate(items, start=0)",
+        "Pairs of number and item.",
+        ("enumerate([\"a\", \"b\"])", "[(0, \"a\"), (1, \"b\")]"),
+        enumerate,
+    ),
+    Def::new(
+        "fail(*values)",
+        "Ends the function with an error of this text.",
+        ("\"fail(\\\"no price\\\")\"", "\"fail(\\\"no price\\\")\""),
+        fail,
+    ),
     Def::new("float(x)", "The value as a float; reads text.", ("float(\"2.5\")", "2.5"), float),
-    Def::new("hash(s)", "A number that depends on the text alone (that of Java's `hashCode`).", ("hash(\"a\")", "97"), hash),
-    Def::new("int(x, base=10)", "The value as an int: floats are cut towards zero, text is read.", ("int(-2.7)", "-2"), int),
+    Def::new(
+        "hash(s)",
+        "A number that depends on the text alone (that of Java's `hashCode`).",
+        ("hash(\"a\")", "97"),
+        hash,
+    ),
+    Def::new(
+        "int(x, base=10)",
+        "The value as an int: floats are cut towards zero, text is read.",
+        ("int(-2.7)", "-2"),
+        int,
+    ),
     Def::new("len(x)", "How many items, entries or characters.", ("len(\"abc\")", "3"), len),
     Def::new("list(items=[])", "A new list of the items.", ("list(range(3))", "[0, 1, 2]"), list),
-    Def::new("max(*values, key=None)", "The greatest, of the arguments or of one list.", ("max(3, 7, 5)", "7"), max),
-    Def::new("min(*values, key=None)", "The least, of the arguments or of one list.", ("min([3, 7, 5])", "3"), min),
-    Def::new("range(start, stop=None, step=1)", "Whole numbers from start (0 where only stop is given) up to before stop.", ("list(range(1, 7, 2))", "[1, 3, 5]"), range),
+    Def::new(
+        "max(*values, key=None)",
+        "The greatest, of the arguments or of one list.",
+        ("max(3, 7, 5)", "7"),
+        max,
+    ),
+    Def::new(
+        "min(*values, key=None)",
+        "The least, of the arguments or of one list.",
+        ("min([3, 7, 5])", "3"),
+        min,
+    ),
+    Def::new(
+        "range(start, stop=None, step=1)",
+        "Whole numbers from start (0 where only stop is given) up to before stop.",
+        ("list(range(1, 7, 2))", "[1, 3, 5]"),
+        range,
+    ),
     Def::new("repr(x)", "The value as text that shows its type.", ("repr(\"a\")", "\"\\\"a\\\"\""), repr),
-    Def::new("reversed(items)", "The items from last to first, as a list.", ("reversed([1, 2])", "[2, 1]"), reversed),
-    Def::new("sorted(items, key=None, reverse=False)", "The items in order, as a list; equal ones keep theirs.", ("sorted([\"bb\", \"a\"], key=len)", "[\"a\", \"bb\"]"), sorted),
+    Def::new(
+        "reversed(items)",
+        "The items from last to first, as a list.",
+        ("reversed([1, 2])", "[2, 1]"),
+        reversed,
+    ),
+    Def::new(
+        "sorted(items, key=None, reverse=False)",
+        "The items in order, as a list; equal ones keep theirs.",
+        ("sorted([\"bb\", \"a\"], key=len)", "[\"a\", \"bb\"]"),
+        sorted,
+    ),
     Def::new("str(x)", "The value as text.", ("str(1.0)", "\"1.0\""), str_),
     Def::new("sum(items)", "The sum of the numbers.", ("sum([1, 2, 3.5])", "6.5"), sum),
     Def::new("tuple(items=())", "A tuple of the items.", ("tuple([1, 2])", "(1, 2)"), tuple),
     Def::new("type(x)", "The name of the value's type.", ("type(1)", "\"int\""), type_),
-    Def::new("zip(*lists)", "Tuples of the first items, the second items, and so on.", ("zip([1, 2], [\"a\", \"b\"])", "[(1, \"a\"), (2, \"b\")]"), zip),
+    Def::new(
+        "zip(*lists)",
+        "Tuples of the first items, the second items, and so on.",
+        ("zip([1, 2], [\"a\", \"b\"])", "[(1, \"a\"), (2, \"b\")]"),
+        zip,
+    ),
 ];
 
 fn abs(_: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
@@ -103,7 +163,8 @@ fn float(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
 
 fn hash(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     let text = m.text(a[0], "s")?;
-    let hash = text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash =
+        text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     Ok(Val::Int(hash.into()))
 }
 

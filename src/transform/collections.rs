@@ -7,21 +7,66 @@ use super::native::Def;
 use super::show::brief;
 
 pub(super) const METHODS: &[Def] = &[
-    Def::new("list.append(x)", "Adds an item at the end.", ("[x for x in [[1]] if x.append(2) == None]", "[[1, 2]]"), append),
+    Def::new(
+        "list.append(x)",
+        "Adds an item at the end.",
+        ("[x for x in [[1]] if x.append(2) == None]", "[[1, 2]]"),
+        append,
+    ),
     Def::new("list.clear()", "Takes all items out.", ("[1].clear()", "None"), clear),
-    Def::new("list.extend(items)", "Adds all items at the end.", ("[x for x in [[1]] if x.extend([2, 3]) == None]", "[[1, 2, 3]]"), extend),
-    Def::new("list.index(x, start=0, end=None)", "Where the item is first found.", ("[\"a\", \"b\"].index(\"b\")", "1"), index),
-    Def::new("list.insert(i, x)", "Puts an item before the one at `i`.", ("[x for x in [[1, 3]] if x.insert(1, 2) == None]", "[[1, 2, 3]]"), insert),
+    Def::new(
+        "list.extend(items)",
+        "Adds all items at the end.",
+        ("[x for x in [[1]] if x.extend([2, 3]) == None]", "[[1, 2, 3]]"),
+        extend,
+    ),
+    Def::new(
+        "list.index(x, start=0, end=None)",
+        "Where the item is first found.",
+        ("[\"a\", \"b\"].index(\"b\")", "1"),
+        index,
+    ),
+    Def::new(
+        "list.insert(i, x)",
+        "Puts an item before the one at `i`.",
+        ("[x for x in [[1, 3]] if x.insert(1, 2) == None]", "[[1, 2, 3]]"),
+        insert,
+    ),
     Def::new("list.pop(i=-1)", "Takes an item out.", ("[1, 2].pop()", "2"), list_pop),
-    Def::new("list.remove(x)", "Takes the first such item out.", ("[x for x in [[1, 2, 1]] if x.remove(1) == None]", "[[2, 1]]"), remove),
+    Def::new(
+        "list.remove(x)",
+        "Takes the first such item out.",
+        ("[x for x in [[1, 2, 1]] if x.remove(1) == None]", "[[2, 1]]"),
+        remove,
+    ),
     Def::new("dict.clear()", "Takes all entries out.", ("{\"a\": 1}.clear()", "None"), clear),
-    Def::new("dict.get(key, default=None)", "The value of a key, or the default.", ("{\"a\": 1}.get(\"b\", 0)", "0"), get),
+    Def::new(
+        "dict.get(key, default=None)",
+        "The value of a key, or the default.",
+        ("{\"a\": 1}.get(\"b\", 0)", "0"),
+        get,
+    ),
     Def::new("dict.items()", "Pairs of key and value.", ("{\"a\": 1}.items()", "[(\"a\", 1)]"), items),
     Def::new("dict.keys()", "The keys.", ("{\"a\": 1}.keys()", "[\"a\"]"), keys),
-    Def::new("dict.pop(key, default=None)", "Takes a key out and gives its value; without a default a missing key fails.", ("{\"a\": 1}.pop(\"a\")", "1"), dict_pop),
+    Def::new(
+        "dict.pop(key, default=None)",
+        "Takes a key out and gives its value; without a default a missing key fails.",
+        ("{\"a\": 1}.pop(\"a\")", "1"),
+        dict_pop,
+    ),
     Def::new("dict.popitem()", "Takes the first entry out.", ("{\"a\": 1}.popitem()", "(\"a\", 1)"), popitem),
-    Def::new("dict.setdefault(key, default=None)", "The value of a key, which is put in where it is missing.", ("{}.setdefault(\"a\", 1)", "1"), setdefault),
-    Def::raw("dict.update(*pairs)", "Puts in the entries of a dict, of pairs, of names.", ("{}.update([(\"a\", 1)], b=2)", "None"), update_method),
+    Def::new(
+        "dict.setdefault(key, default=None)",
+        "The value of a key, which is put in where it is missing.",
+        ("{}.setdefault(\"a\", 1)", "1"),
+        setdefault,
+    ),
+    Def::raw(
+        "dict.update(*pairs)",
+        "Puts in the entries of a dict, of pairs, of names.",
+        ("{}.update([(\"a\", 1)], b=2)", "None"),
+        update_method,
+    ),
     Def::new("dict.values()", "The values.", ("{\"a\": 1}.values()", "[1]"), values),
 ];
 
@@ -32,7 +77,11 @@ fn append(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
 }
 
 fn clear(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
-    if m.heap.dict(a[0]).is_some() { m.dict_mut(a[0])?.clear() } else { m.list_mut(a[0])?.clear() }
+    if m.heap.dict(a[0]).is_some() {
+        m.dict_mut(a[0])?.clear()
+    } else {
+        m.list_mut(a[0])?.clear()
+    }
     Ok(Val::None)
 }
 
@@ -47,7 +96,8 @@ fn index(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     let items = m.items(a[0], "self")?;
     let length = items.len() as i64;
     let end = if matches!(a[3], Val::None) { length } else { m.int_or(a[3], "end", length)? };
-    let clamp = |bound: i64| (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(0, length) as usize;
+    let clamp =
+        |bound: i64| (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(0, length) as usize;
     for (at, item) in items.iter().enumerate().take(clamp(end)).skip(clamp(start)) {
         m.heap.meter.step()?;
         if m.heap.equal(*item, a[1])? {

@@ -35,7 +35,9 @@ impl Heap<'_> {
         Ok(match (a, b) {
             (Val::Int(a), Val::Int(b)) => a == b,
             (Val::Float(a), Val::Float(b)) => a == b,
-            (Val::Int(a), Val::Float(b)) | (Val::Float(b), Val::Int(a)) => order_mixed(a, b) == Some(Ordering::Equal),
+            (Val::Int(a), Val::Float(b)) | (Val::Float(b), Val::Int(a)) => {
+                order_mixed(a, b) == Some(Ordering::Equal)
+            }
             (Val::None | Val::Unset, Val::None | Val::Unset) => true,
             (Val::Bool(a), Val::Bool(b)) => a == b,
             (Val::Native(a), Val::Native(b)) => a == b,

@@ -62,7 +62,8 @@ impl Machine<'_> {
     /// A function's result as a value of the wanted type.
     pub(super) fn export(&self, value: Val, wanted: FeatureType) -> Result<Value, Stop> {
         let heap = &self.heap;
-        let wrong = || mistyped(format!("returned {}, expected {}", described(heap, value), expected(wanted)));
+        let wrong =
+            || mistyped(format!("returned {}, expected {}", described(heap, value), expected(wanted)));
         Ok(match (wanted, value) {
             (_, Val::None) => Value::Null,
             (FeatureType::Boolean, Val::Bool(value)) => Value::Boolean(value),
@@ -78,15 +79,21 @@ impl Machine<'_> {
             },
             (FeatureType::Timestamp, Val::Int(seconds)) => {
                 let time = seconds.checked_mul(1_000_000).and_then(Timestamp::from_micros);
-                Value::Timestamp(time.ok_or_else(|| mistyped("returned a time outside the years 0000 to 9999"))?)
+                Value::Timestamp(
+                    time.ok_or_else(|| mistyped("returned a time outside the years 0000 to 9999"))?,
+                )
             }
             (FeatureType::Timestamp, Val::Float(seconds)) if seconds.is_finite() => {
                 let time = Timestamp::from_micros((seconds * 1e6).round() as i64);
-                Value::Timestamp(time.ok_or_else(|| mistyped("returned a time outside the years 0000 to 9999"))?)
+                Value::Timestamp(
+                    time.ok_or_else(|| mistyped("returned a time outside the years 0000 to 9999"))?,
+                )
             }
             (FeatureType::Timestamp, value) => {
                 let text = heap.str(value).ok_or_else(wrong)?;
-                Value::Timestamp(Timestamp::parse(text).map_err(|error| mistyped(format!("returned {error}")))?)
+                Value::Timestamp(
+                    Timestamp::parse(text).map_err(|error| mistyped(format!("returned {error}")))?,
+                )
             }
             (FeatureType::Embedding { dimension }, value) => {
                 let items = heap.items(value).ok_or_else(wrong)?;
@@ -97,12 +104,16 @@ impl Machine<'_> {
                         Val::Int(number) => *number as f32,
                         Val::Float(number) => *number as f32,
                         other => {
-                            let message = format!("returned {} at index {index}, expected numbers only", described(heap, *other));
+                            let message = format!(
+                                "returned {} at index {index}, expected numbers only",
+                                described(heap, *other)
+                            );
                             return Err(mistyped(message));
                         }
                     });
                 }
-                Value::embedding(numbers, dimension).map_err(|error| mistyped(format!("returned an embedding: {error}")))?
+                Value::embedding(numbers, dimension)
+                    .map_err(|error| mistyped(format!("returned an embedding: {error}")))?
             }
             (FeatureType::Json, value) => {
                 let mut left = self.heap.meter.limits().output_bytes;
@@ -135,7 +146,10 @@ impl Machine<'_> {
         self.heap.meter.step()?;
         let scalar = 8;
         let sequence = |items: &[Val], left: &mut u64| {
-            items.iter().map(|item| self.export_json(*item, depth + 1, left)).collect::<Result<Vec<_>, Stop>>()
+            items
+                .iter()
+                .map(|item| self.export_json(*item, depth + 1, left))
+                .collect::<Result<Vec<_>, Stop>>()
         };
         Ok(match value {
             Val::None | Val::Unset => {
@@ -177,7 +191,9 @@ impl Machine<'_> {
                         for (key, value) in dict.entries.values() {
                             let Some(name) = self.heap.str(*key) else {
                                 let key = brief(&self.heap, *key);
-                                return Err(mistyped(format!("returned a dict with the key {key}; JSON needs strings")));
+                                return Err(mistyped(format!(
+                                    "returned a dict with the key {key}; JSON needs strings"
+                                )));
                             };
                             self.take_output(name.len() + 4, left)?;
                             members.insert(name.to_owned(), self.export_json(*value, depth + 1, left)?);
@@ -219,4 +235,3 @@ fn described(heap: &Heap<'_>, value: Val) -> String {
         _ => brief(heap, value),
     }
 }
-

@@ -53,8 +53,15 @@ impl Machine<'_> {
                 Some('r') => text.value(value, true)?,
                 Some('d') => match value {
                     Val::Int(number) => text.push(&number.to_string())?,
-                    Val::Float(number) if number.is_finite() => text.push(&format!("{:.0}", number.trunc()))?,
-                    other => return Err(Fault::failed(format!("%d needs a number, not {}", brief(&self.heap, other)))),
+                    Val::Float(number) if number.is_finite() => {
+                        text.push(&format!("{:.0}", number.trunc()))?
+                    }
+                    other => {
+                        return Err(Fault::failed(format!(
+                            "%d needs a number, not {}",
+                            brief(&self.heap, other)
+                        )));
+                    }
                 },
                 Some(letter @ ('x' | 'X' | 'o')) => {
                     let Val::Int(number) = value else {
@@ -98,7 +105,12 @@ impl Machine<'_> {
     }
 
     /// `pattern.format(...)`: `{}`, `{0}`, `{name}`, `{!r}`, and `{:.2f}` for a fixed number of decimals.
-    pub(super) fn format(&mut self, pattern: Val, positional: &[Val], named: &[(&str, Val)]) -> Result<Val, Stop> {
+    pub(super) fn format(
+        &mut self,
+        pattern: Val,
+        positional: &[Val],
+        named: &[(&str, Val)],
+    ) -> Result<Val, Stop> {
         let Some(pattern) = self.heap.str(pattern) else { return Err(Fault::failed("needs a string")) };
         let mut text = Text::new(&self.heap);
         let mut rest = pattern;
@@ -135,7 +147,8 @@ impl Machine<'_> {
                 ("r", "") => text.value(*value, true)?,
                 ("s", spec) => {
                     let decimals = spec.strip_prefix('.').and_then(|spec| spec.strip_suffix('f'));
-                    let decimals = decimals.and_then(|decimals| decimals.parse::<usize>().ok()).filter(|n| *n <= 20);
+                    let decimals =
+                        decimals.and_then(|decimals| decimals.parse::<usize>().ok()).filter(|n| *n <= 20);
                     let number = match *value {
                         Val::Int(number) => Some(number as f64),
                         Val::Float(number) => Some(number),
@@ -143,7 +156,9 @@ impl Machine<'_> {
                     };
                     match (decimals, number) {
                         (Some(decimals), Some(number)) => text.push(&format!("{number:.decimals$}"))?,
-                        (None, _) => return Err(Fault::failed("after `:` only `.Nf` is available, such as {:.2f}")),
+                        (None, _) => {
+                            return Err(Fault::failed("after `:` only `.Nf` is available, such as {:.2f}"));
+                        }
                         (_, None) => {
                             let value = brief(&self.heap, *value);
                             return Err(Fault::failed(format!("`{{:.2f}}` needs a number, not {value}")));

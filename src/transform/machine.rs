@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use super::embedding::Embeddings;
 use super::fault::{At, EmbeddingRequest, ErrorKind, Fault, Stop};
 use super::heap::{Heap, Obj, Ref, Val};
 use super::ir::{Block, Body, Code, Stmt, StmtKind, Target};
 use super::limits::MAX_NESTING;
 use super::native;
-use super::embedding::Embeddings;
 use super::show::brief;
 
 /// The module's names: being defined, or all there.
@@ -132,7 +132,12 @@ impl<'p> Machine<'p> {
     }
 
     /// Calls any value that can be called.
-    pub(super) fn call(&mut self, callee: Val, positional: &[Val], named: &[(&str, Val)]) -> Result<Val, Stop> {
+    pub(super) fn call(
+        &mut self,
+        callee: Val,
+        positional: &[Val],
+        named: &[(&str, Val)],
+    ) -> Result<Val, Stop> {
         self.heap.meter.step()?;
         match callee {
             Val::Native(id) => self.call_native(id, positional, named),
@@ -343,7 +348,9 @@ impl<'p> Machine<'p> {
             Val::Obj(at) if self.lock(at, 1) => at,
             _ => {
                 let hint = match over {
-                    Val::Obj(at) if matches!(self.heap.get(at), Obj::Str(_)) => ": use s.elems() for its characters",
+                    Val::Obj(at) if matches!(self.heap.get(at), Obj::Str(_)) => {
+                        ": use s.elems() for its characters"
+                    }
                     _ => "",
                 };
                 let message = format!("cannot loop over {}{hint}", brief(&self.heap, over));
@@ -409,7 +416,8 @@ impl<'p> Machine<'p> {
             }
             Target::Tuple(targets) => {
                 let Some(items) = self.heap.items(value) else {
-                    let message = format!("cannot unpack {} into {}", brief(&self.heap, value), targets.len());
+                    let message =
+                        format!("cannot unpack {} into {}", brief(&self.heap, value), targets.len());
                     return Err(Fault::failed(message));
                 };
                 if items.len() != targets.len() {

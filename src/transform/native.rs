@@ -102,11 +102,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         namespaces: HashMap::new(),
         methods: HashMap::new(),
     };
-    let groups = [
-        super::builtins::FUNCTIONS,
-        super::str_methods::METHODS,
-        super::collections::METHODS,
-    ];
+    let groups = [super::builtins::FUNCTIONS, super::str_methods::METHODS, super::collections::METHODS];
     for def in groups.into_iter().chain(super::helpers::ALL.iter().copied()).flatten() {
         let id = table.natives.len() as u16;
         let native = Native::read(def);
@@ -134,15 +130,8 @@ impl Native {
         let params = params.trim_end_matches(')').split(", ").filter(|param| !param.is_empty());
         let kind = name.split('.').next().unwrap_or_default();
         let is_method = METHOD_TYPES.contains(&kind) && name.contains('.');
-        let mut read = Self {
-            name,
-            def,
-            params: Vec::new(),
-            required: 0,
-            rest: false,
-            is_method,
-            pattern: def.pattern,
-        };
+        let mut read =
+            Self { name, def, params: Vec::new(), required: 0, rest: false, is_method, pattern: def.pattern };
         if is_method {
             read.params.push(NativeParam { name: "self" });
             read.required = 1;
@@ -164,9 +153,19 @@ impl Native {
         read
     }
 
-    /// How messages call it.
+    /// Its name without that of its type.
+    #[cfg(test)]
     pub(super) fn title(&self) -> &'static str {
-        if self.is_method { self.name.split_once('.').map_or(self.name, |(_, method)| method) } else { self.name }
+        if self.is_method {
+            self.name.split_once('.').map_or(self.name, |(_, method)| method)
+        } else {
+            self.name
+        }
+    }
+
+    /// The namespace or type it belongs to; empty for a function that is called by its name alone.
+    pub(super) fn group(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(group, _)| group)
     }
 
     /// Where the parameter that takes the rest stands, and how many can be given by position else.
@@ -183,7 +182,11 @@ impl Native {
         self.check_count(arguments.positional.len(), names)
     }
 
-    fn check_count<'a>(&self, given: usize, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), String> {
+    fn check_count<'a>(
+        &self,
+        given: usize,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), String> {
         if given > self.limit() {
             return Err(format!("too many arguments: it is {}", self.def.signature));
         }
@@ -290,5 +293,8 @@ pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         let letters: Vec<char> = candidate.chars().take(64).collect();
         (super::helpers::text::edit_distance(&name, &letters), candidate)
     });
-    distances.filter(|(distance, _)| *distance <= (name.len() / 3).clamp(1, 3)).min().map(|(_, candidate)| candidate.to_owned())
+    distances
+        .filter(|(distance, _)| *distance <= (name.len() / 3).min(3) && *distance > 0)
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
 }

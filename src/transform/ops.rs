@@ -3,7 +3,7 @@
 use starlark_syntax::syntax::ast::BinOp;
 
 use super::fault::{Fault, Stop};
-use super::heap::{ENTRY, Key, Obj, Range, StrKey, VALUE, Val};
+use super::heap::{ENTRY, Key, Obj, Range, StrKey, VALUE, Val, float_key};
 use super::machine::Machine;
 use super::show::brief;
 
@@ -15,7 +15,9 @@ impl Machine<'_> {
             BinOp::Less => return self.heap.order(left, right).map(|order| Val::Bool(order.is_lt())),
             BinOp::Greater => return self.heap.order(left, right).map(|order| Val::Bool(order.is_gt())),
             BinOp::LessOrEqual => return self.heap.order(left, right).map(|order| Val::Bool(order.is_le())),
-            BinOp::GreaterOrEqual => return self.heap.order(left, right).map(|order| Val::Bool(order.is_ge())),
+            BinOp::GreaterOrEqual => {
+                return self.heap.order(left, right).map(|order| Val::Bool(order.is_ge()));
+            }
             BinOp::In => return self.contains(right, left).map(Val::Bool),
             BinOp::NotIn => return self.contains(right, left).map(|found| Val::Bool(!found)),
             _ => {}
@@ -169,8 +171,13 @@ impl Machine<'_> {
                 None => dict.entries.contains_key(&self.heap.key(item)?),
             });
         }
-        match (container, item) {
-            (Val::Obj(at), Val::Int(number)) if let Obj::Range(range) = self.heap.get(at) => {
+        match container {
+            Val::Obj(at) if let Obj::Range(range) = self.heap.get(at) => {
+                let number = match item {
+                    Val::Int(number) => number,
+                    Val::Float(number) if let Key::Int(number) = float_key(number) => number,
+                    _ => return Ok(false),
+                };
                 let offset = i128::from(number) - i128::from(range.start);
                 let step = i128::from(range.step);
                 Ok(offset % step == 0 && (0..i128::from(range.len)).contains(&(offset / step)))
@@ -179,7 +186,7 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn index(&self, object: Val, index: Val) -> Result<Val, Stop> {
+    pub(super) fn index(&mut self, object: Val, index: Val) -> Result<Val, Stop> {
         if let Some(dict) = self.heap.dict(object) {
             let entry = match self.heap.str(index) {
                 Some(text) => {
@@ -205,7 +212,12 @@ impl Machine<'_> {
         match object {
             Val::Obj(r) => match self.heap.get(r) {
                 Obj::Range(range) => Ok(Val::Int(range.item(position(at, range.len as usize)? as i64))),
-                Obj::Str(_) => Err(Fault::failed("a string cannot be indexed by one number; use a slice s[i:i+1]")),
+                Obj::Str(text) => {
+                    self.heap.meter.scan(text.len())?;
+                    let at = position(at, text.chars().count())?;
+                    let character = text.chars().nth(at).unwrap_or_default();
+                    self.heap.new_str(character.encode_utf8(&mut [0; 4]) as &str)
+                }
                 _ => Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object)))),
             },
             _ => Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object)))),
@@ -313,7 +325,11 @@ impl Machine<'_> {
         }
         let span = i128::from(stop) - i128::from(start);
         let step_wide = i128::from(step);
-        let len = if (span > 0) == (step > 0) && span != 0 { (span + step_wide - step_wide.signum()) / step_wide } else { 0 };
+        let len = if (span > 0) == (step > 0) && span != 0 {
+            (span + step_wide - step_wide.signum()) / step_wide
+        } else {
+            0
+        };
         let len = i64::try_from(len).map_err(|_| overflow())?;
         self.heap.push(Obj::Range(Box::new(Range { start, step, len })))
     }
@@ -369,14 +385,18 @@ fn ints(op: BinOp, a: i64, b: i64) -> Result<Option<Val>, Stop> {
         BinOp::Divide if b == 0 => return Err(by_zero()),
         BinOp::Divide => return Ok(Some(Val::Float(a as f64 / b as f64))),
         BinOp::FloorDivide | BinOp::Percent if b == 0 => return Err(by_zero()),
-        BinOp::FloorDivide => a.checked_div(b).map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q }),
+        BinOp::FloorDivide => {
+            a.checked_div(b).map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q })
+        }
         BinOp::Percent => {
             a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }).or(Some(0))
         }
         BinOp::BitAnd => Some(a & b),
         BinOp::BitOr => Some(a | b),
         BinOp::BitXor => Some(a ^ b),
-        BinOp::LeftShift | BinOp::RightShift if b < 0 => return Err(Fault::failed("a shift cannot be negative")),
+        BinOp::LeftShift | BinOp::RightShift if b < 0 => {
+            return Err(Fault::failed("a shift cannot be negative"));
+        }
         BinOp::LeftShift if a == 0 => Some(0),
         BinOp::LeftShift => u32::try_from(b).ok().filter(|b| *b < 63).and_then(|b| a.checked_mul(1 << b)),
         BinOp::RightShift => Some(a >> b.min(63)),

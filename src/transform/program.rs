@@ -240,8 +240,10 @@ fn compile(source: &str) -> Result<Program, Vec<Problem>> {
         {
             let (line, column) = lines.locate(code.position);
             let parameters = code.params.iter();
-            let parameters = parameters
-                .map(|param| Parameter { name: param.name.to_string(), has_default: param.default.is_some() });
+            let parameters = parameters.map(|param| Parameter {
+                name: param.name.to_string(),
+                has_default: param.default.is_some(),
+            });
             let function = Function {
                 name: name.clone(),
                 parameters: parameters.collect(),

@@ -121,7 +121,8 @@ pub(super) fn assigned<'a>(body: &'a AstStmt, found: &mut dyn FnMut(&'a str)) {
             assigned(&branches.0, found);
             assigned(&branches.1, found);
         }
-        Stmt::Break | Stmt::Continue | Stmt::Pass | Stmt::Return(_) | Stmt::Expression(_) | Stmt::Load(_) => {}
+        Stmt::Break | Stmt::Continue | Stmt::Pass | Stmt::Return(_) | Stmt::Expression(_) | Stmt::Load(_) => {
+        }
     }
 }
 
@@ -150,7 +151,10 @@ pub(super) fn shared_in_expr(expr: &AstExpr, shared: &mut HashSet<String>) {
     match &expr.node {
         Expr::Lambda(lambda) => {
             mentioned_in_expr(&lambda.body, shared);
-            lambda.params.iter().for_each(|param| default_of(&param.node, &mut |e| shared_in_expr(e, shared)));
+            lambda
+                .params
+                .iter()
+                .for_each(|param| default_of(&param.node, &mut |e| shared_in_expr(e, shared)));
         }
         other => other.visit_expr(|inner| shared_in_expr(inner, shared)),
     }

@@ -8,35 +8,165 @@ use super::machine::Machine;
 use super::native::Def;
 
 pub(super) const METHODS: &[Def] = &[
-    Def::new("str.capitalize()", "The first letter upper case, the others lower.", ("\"hELLO\".capitalize()", "\"Hello\""), capitalize),
+    Def::new(
+        "str.capitalize()",
+        "The first letter upper case, the others lower.",
+        ("\"hELLO\".capitalize()", "\"Hello\""),
+        capitalize,
+    ),
     Def::new("str.count(part)", "How often the part occurs.", ("\"banana\".count(\"an\")", "2"), count),
-    Def::new("str.elems()", "The characters, as a list.", ("\"abc\".elems()", "[\"a\", \"b\", \"c\"]"), elems),
-    Def::new("str.endswith(end)", "Whether it ends so; the end may be a tuple of ends.", ("\"a.jpg\".endswith((\".jpg\", \".png\"))", "True"), endswith),
+    Def::new(
+        "str.elems()",
+        "The characters, as a list.",
+        ("\"abc\".elems()", "[\"a\", \"b\", \"c\"]"),
+        elems,
+    ),
+    Def::new(
+        "str.endswith(end)",
+        "Whether it ends so; the end may be a tuple of ends.",
+        ("\"a.jpg\".endswith((\".jpg\", \".png\"))", "True"),
+        endswith,
+    ),
     Def::new("str.find(part)", "Where the part first occurs, or -1.", ("\"banana\".find(\"n\")", "2"), find),
-    Def::raw("str.format(*values)", "Fills `{}`, `{0}` and `{name}`; `{:.2f}` rounds a number.", ("\"{} costs {:.2f}\".format(\"tea\", 3)", "\"tea costs 3.00\""), format),
-    Def::new("str.index(part)", "Where the part first occurs; fails where it does not.", ("\"banana\".index(\"n\")", "2"), index),
-    Def::new("str.isalnum()", "Whether all are letters or digits, and there is one.", ("\"a1\".isalnum()", "True"), isalnum),
-    Def::new("str.isalpha()", "Whether all are letters, and there is one.", ("\"a1\".isalpha()", "False"), isalpha),
-    Def::new("str.isdigit()", "Whether all are digits, and there is one.", ("\"12\".isdigit()", "True"), isdigit),
-    Def::new("str.islower()", "Whether its letters are lower case, and there is one.", ("\"ab1\".islower()", "True"), islower),
-    Def::new("str.isspace()", "Whether all is white space, and there is some.", ("\" \".isspace()", "True"), isspace),
-    Def::new("str.isupper()", "Whether its letters are upper case, and there is one.", ("\"AB1\".isupper()", "True"), isupper),
-    Def::new("str.join(items)", "The strings of a list, with this between them.", ("\", \".join([\"a\", \"b\"])", "\"a, b\""), join),
+    Def::raw(
+        "str.format(*values)",
+        "Fills `{}`, `{0}` and `{name}`; `{:.2f}` rounds a number.",
+        ("\"{} costs {:.2f}\".format(\"tea\", 3)", "\"tea costs 3.00\""),
+        format,
+    ),
+    Def::new(
+        "str.index(part)",
+        "Where the part first occurs; fails where it does not.",
+        ("\"banana\".index(\"n\")", "2"),
+        index,
+    ),
+    Def::new(
+        "str.isalnum()",
+        "Whether all are letters or digits, and there is one.",
+        ("\"a1\".isalnum()", "True"),
+        isalnum,
+    ),
+    Def::new(
+        "str.isalpha()",
+        "Whether all are letters, and there is one.",
+        ("\"a1\".isalpha()", "False"),
+        isalpha,
+    ),
+    Def::new(
+        "str.isdigit()",
+        "Whether all are digits, and there is one.",
+        ("\"12\".isdigit()", "True"),
+        isdigit,
+    ),
+    Def::new(
+        "str.islower()",
+        "Whether its letters are lower case, and there is one.",
+        ("\"ab1\".islower()", "True"),
+        islower,
+    ),
+    Def::new(
+        "str.isspace()",
+        "Whether all is white space, and there is some.",
+        ("\" \".isspace()", "True"),
+        isspace,
+    ),
+    Def::new(
+        "str.isupper()",
+        "Whether its letters are upper case, and there is one.",
+        ("\"AB1\".isupper()", "True"),
+        isupper,
+    ),
+    Def::new(
+        "str.join(items)",
+        "The strings of a list, with this between them.",
+        ("\", \".join([\"a\", \"b\"])", "\"a, b\""),
+        join,
+    ),
     Def::new("str.lower()", "In lower case.", ("\"AbC\".lower()", "\"abc\""), lower),
-    Def::new("str.lstrip(chars=None)", "Without white space, or these characters, at its beginning.", ("\" a \".lstrip()", "\"a \""), lstrip),
-    Def::new("str.partition(sep)", "What stands before the separator, it, and what stands after.", ("\"a=b\".partition(\"=\")", "(\"a\", \"=\", \"b\")"), partition),
-    Def::new("str.removeprefix(prefix)", "Without the prefix, where it has it.", ("\"re-do\".removeprefix(\"re-\")", "\"do\""), removeprefix),
-    Def::new("str.removesuffix(suffix)", "Without the suffix, where it has it.", ("\"a.jpg\".removesuffix(\".jpg\")", "\"a\""), removesuffix),
-    Def::new("str.replace(old, new, count=-1)", "With one part in place of another, at most `count` times.", ("\"aaa\".replace(\"a\", \"b\", 2)", "\"bba\""), replace),
-    Def::new("str.rfind(part)", "Where the part last occurs, or -1.", ("\"banana\".rfind(\"n\")", "4"), rfind),
-    Def::new("str.rpartition(sep)", "As `partition`, at the last separator.", ("\"a=b=c\".rpartition(\"=\")", "(\"a=b\", \"=\", \"c\")"), rpartition),
-    Def::new("str.rsplit(sep=None, maxsplit=-1)", "As `split`, counted from the end.", ("\"a b c\".rsplit(None, 1)", "[\"a b\", \"c\"]"), rsplit),
-    Def::new("str.rstrip(chars=None)", "Without white space, or these characters, at its end.", ("\" a \".rstrip()", "\" a\""), rstrip),
-    Def::new("str.split(sep=None, maxsplit=-1)", "The parts between separators, or between white space.", ("\"a, b\".split(\", \")", "[\"a\", \"b\"]"), split),
-    Def::new("str.splitlines()", "The lines, without their ends.", ("\"a\\nb\\n\".splitlines()", "[\"a\", \"b\"]"), splitlines),
-    Def::new("str.startswith(start)", "Whether it begins so; the start may be a tuple of starts.", ("\"abc\".startswith(\"ab\")", "True"), startswith),
-    Def::new("str.strip(chars=None)", "Without white space, or these characters, at both ends.", ("\"--a-\".strip(\"-\")", "\"a\""), strip),
-    Def::new("str.title()", "Each word with an upper-case letter first.", ("\"iphone 15 pro\".title()", "\"Iphone 15 Pro\""), title),
+    Def::new(
+        "str.lstrip(chars=None)",
+        "Without white space, or these characters, at its beginning.",
+        ("\" a \".lstrip()", "\"a \""),
+        lstrip,
+    ),
+    Def::new(
+        "str.partition(sep)",
+        "What stands before the separator, it, and what stands after.",
+        ("\"a=b\".partition(\"=\")", "(\"a\", \"=\", \"b\")"),
+        partition,
+    ),
+    Def::new(
+        "str.removeprefix(prefix)",
+        "Without the prefix, where it has it.",
+        ("\"re-do\".removeprefix(\"re-\")", "\"do\""),
+        removeprefix,
+    ),
+    Def::new(
+        "str.removesuffix(suffix)",
+        "Without the suffix, where it has it.",
+        ("\"a.jpg\".removesuffix(\".jpg\")", "\"a\""),
+        removesuffix,
+    ),
+    Def::new(
+        "str.replace(old, new, count=-1)",
+        "With one part in place of another, at most `count` times.",
+        ("\"aaa\".replace(\"a\", \"b\", 2)", "\"bba\""),
+        replace,
+    ),
+    Def::new(
+        "str.rfind(part)",
+        "Where the part last occurs, or -1.",
+        ("\"banana\".rfind(\"n\")", "4"),
+        rfind,
+    ),
+    Def::new(
+        "str.rpartition(sep)",
+        "As `partition`, at the last separator.",
+        ("\"a=b=c\".rpartition(\"=\")", "(\"a=b\", \"=\", \"c\")"),
+        rpartition,
+    ),
+    Def::new(
+        "str.rsplit(sep=None, maxsplit=-1)",
+        "As `split`, counted from the end.",
+        ("\"a b c\".rsplit(None, 1)", "[\"a b\", \"c\"]"),
+        rsplit,
+    ),
+    Def::new(
+        "str.rstrip(chars=None)",
+        "Without white space, or these characters, at its end.",
+        ("\" a \".rstrip()", "\" a\""),
+        rstrip,
+    ),
+    Def::new(
+        "str.split(sep=None, maxsplit=-1)",
+        "The parts between separators, or between white space.",
+        ("\"a, b\".split(\", \")", "[\"a\", \"b\"]"),
+        split,
+    ),
+    Def::new(
+        "str.splitlines()",
+        "The lines, without their ends.",
+        ("\"a\\nb\\n\".splitlines()", "[\"a\", \"b\"]"),
+        splitlines,
+    ),
+    Def::new(
+        "str.startswith(start)",
+        "Whether it begins so; the start may be a tuple of starts.",
+        ("\"abc\".startswith(\"ab\")", "True"),
+        startswith,
+    ),
+    Def::new(
+        "str.strip(chars=None)",
+        "Without white space, or these characters, at both ends.",
+        ("\"--a-\".strip(\"-\")", "\"a\""),
+        strip,
+    ),
+    Def::new(
+        "str.title()",
+        "Each word with an upper-case letter first.",
+        ("\"iphone 15 pro\".title()", "\"Iphone 15 Pro\""),
+        title,
+    ),
     Def::new("str.upper()", "In upper case.", ("\"AbC\".upper()", "\"ABC\""), upper),
 ];
 
@@ -71,7 +201,11 @@ pub(super) fn title(m: &mut Machine<'_>, a: &[Val]) -> Out {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {
             if character.is_alphabetic() {
-                if inside { out.extend(character.to_lowercase()) } else { out.extend(character.to_uppercase()) }
+                if inside {
+                    out.extend(character.to_lowercase())
+                } else {
+                    out.extend(character.to_uppercase())
+                }
                 inside = true;
             } else {
                 out.push(character);
@@ -318,7 +452,8 @@ pub(super) fn own<'a>(m: &Machine<'_>, parts: impl Iterator<Item = &'a str>) -> 
 
 fn split(m: &mut Machine<'_>, a: &[Val]) -> Out {
     let text = m.text(a[0], "self")?;
-    let most = usize::try_from(m.int_or(a[2], "maxsplit", -1)?).map_or(usize::MAX, |most| most.saturating_add(1));
+    let most =
+        usize::try_from(m.int_or(a[2], "maxsplit", -1)?).map_or(usize::MAX, |most| most.saturating_add(1));
     let parts = match a[1] {
         Val::Unset | Val::None if most == usize::MAX => own(m, text.split_whitespace())?,
         Val::Unset | Val::None => {
@@ -326,7 +461,11 @@ fn split(m: &mut Machine<'_>, a: &[Val]) -> Out {
             let mut parts = Vec::new();
             while !rest.is_empty() {
                 m.heap.meter.step()?;
-                let end = if parts.len() + 1 >= most { rest.len() } else { rest.find(char::is_whitespace).unwrap_or(rest.len()) };
+                let end = if parts.len() + 1 >= most {
+                    rest.len()
+                } else {
+                    rest.find(char::is_whitespace).unwrap_or(rest.len())
+                };
                 parts.push(&rest[..end]);
                 rest = rest[end..].trim_start();
             }
@@ -345,7 +484,8 @@ fn split(m: &mut Machine<'_>, a: &[Val]) -> Out {
 
 fn rsplit(m: &mut Machine<'_>, a: &[Val]) -> Out {
     let text = m.text(a[0], "self")?;
-    let most = usize::try_from(m.int_or(a[2], "maxsplit", -1)?).map_or(usize::MAX, |most| most.saturating_add(1));
+    let most =
+        usize::try_from(m.int_or(a[2], "maxsplit", -1)?).map_or(usize::MAX, |most| most.saturating_add(1));
     let mut parts = match a[1] {
         Val::Unset | Val::None => {
             let mut rest = text.trim_end();

@@ -7,11 +7,39 @@ use super::super::native::Def;
 use super::super::str_methods::hex;
 
 pub(in super::super) const HELPERS: &[Def] = &[
-    Def::new("cat.hash_bucket(x, buckets)", "A stable number from 0 to below `buckets` for any text or number.", ("cat.hash_bucket(\"smartphones\", 100)", "87"), hash_bucket).passes_none(),
-    Def::new("cat.hex_digest(s)", "The BLAKE3 hash of the text, in 64 hexadecimal digits: an identity that cannot be read back.", ("cat.hex_digest(\"a\")[:8]", "\"17762fdd\""), hex_digest).passes_none(),
-    Def::new("cat.multi_hot(items, categories)", "1.0 for each category that is among the items, else 0.0.", ("cat.multi_hot([\"b\"], [\"a\", \"b\"])", "[0.0, 1.0]"), multi_hot).passes_none(),
-    Def::new("cat.one_hot(x, categories)", "1.0 for the category that x is, 0.0 for the others; all 0.0 where x is none of them, or None.", ("cat.one_hot(\"b\", [\"a\", \"b\", \"c\"])", "[0.0, 1.0, 0.0]"), one_hot),
-    Def::new("cat.ordinal(x, categories, default=-1)", "Where x stands among the categories, from 0; the default where it does not, or is None.", ("cat.ordinal(\"b\", [\"a\", \"b\"])", "1"), ordinal),
+    Def::new(
+        "cat.hash_bucket(x, buckets)",
+        "A stable number from 0 to below `buckets` for any text or number.",
+        ("cat.hash_bucket(\"smartphones\", 100)", "7"),
+        hash_bucket,
+    )
+    .passes_none(),
+    Def::new(
+        "cat.hex_digest(s)",
+        "The BLAKE3 hash of the text, in 64 hexadecimal digits: an identity that cannot be read back.",
+        ("cat.hex_digest(\"a\")[:8]", "\"17762fdd\""),
+        hex_digest,
+    )
+    .passes_none(),
+    Def::new(
+        "cat.multi_hot(items, categories)",
+        "1.0 for each category that is among the items, else 0.0.",
+        ("cat.multi_hot([\"b\"], [\"a\", \"b\"])", "[0.0, 1.0]"),
+        multi_hot,
+    )
+    .passes_none(),
+    Def::new(
+        "cat.one_hot(x, categories)",
+        "1.0 for the category that x is, 0.0 for the others; all 0.0 where x is none of them, or None.",
+        ("cat.one_hot(\"b\", [\"a\", \"b\", \"c\"])", "[0.0, 1.0, 0.0]"),
+        one_hot,
+    ),
+    Def::new(
+        "cat.ordinal(x, categories, default=-1)",
+        "Where x stands among the categories, from 0; the default where it does not, or is None.",
+        ("cat.ordinal(\"b\", [\"a\", \"b\"])", "1"),
+        ordinal,
+    ),
 ];
 
 fn hash_bucket(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
@@ -33,7 +61,11 @@ fn hex_digest(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     m.heap.new_str(hex(hash.as_bytes()))
 }
 
-fn flags(m: &mut Machine<'_>, categories: Val, is: impl Fn(&Machine<'_>, Val) -> Result<bool, Stop>) -> Result<Val, Stop> {
+fn flags(
+    m: &mut Machine<'_>,
+    categories: Val,
+    is: impl Fn(&Machine<'_>, Val) -> Result<bool, Stop>,
+) -> Result<Val, Stop> {
     let mut flags = Vec::new();
     for category in m.items(categories, "categories")? {
         m.heap.meter.step()?;

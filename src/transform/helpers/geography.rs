@@ -6,8 +6,20 @@ use super::super::machine::Machine;
 use super::super::native::Def;
 
 pub(in super::super) const HELPERS: &[Def] = &[
-    Def::new("geo.geohash(lat, lon, length=8)", "The geohash of a place: near places share a beginning.", ("geo.geohash(52.52, 13.405, 5)", "\"u33dc\""), geohash).passes_none(),
-    Def::new("geo.haversine(lat1, lon1, lat2, lon2)", "The distance of two places in kilometres, along a great circle.", ("math.round(geo.haversine(52.52, 13.405, 48.8566, 2.3522))", "877"), haversine).passes_none(),
+    Def::new(
+        "geo.geohash(lat, lon, length=8)",
+        "The geohash of a place: near places share a beginning.",
+        ("geo.geohash(52.52, 13.405, 5)", "\"u33dc\""),
+        geohash,
+    )
+    .passes_none(),
+    Def::new(
+        "geo.haversine(lat1, lon1, lat2, lon2)",
+        "The distance of two places in kilometres, along a great circle.",
+        ("math.round(geo.haversine(52.52, 13.405, 48.8566, 2.3522))", "877"),
+        haversine,
+    )
+    .passes_none(),
 ];
 
 /// Mean radius of the earth.
@@ -30,7 +42,8 @@ fn haversine(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     let lon1 = degrees(m, a[1], "lon1", 180.0)?.to_radians();
     let lat2 = degrees(m, a[2], "lat2", 90.0)?.to_radians();
     let lon2 = degrees(m, a[3], "lon2", 180.0)?.to_radians();
-    let h = ((lat2 - lat1) / 2.0).sin().powi(2) + lat1.cos() * lat2.cos() * ((lon2 - lon1) / 2.0).sin().powi(2);
+    let h =
+        ((lat2 - lat1) / 2.0).sin().powi(2) + lat1.cos() * lat2.cos() * ((lon2 - lon1) / 2.0).sin().powi(2);
     m.finite(2.0 * RADIUS_KM * h.sqrt().min(1.0).asin())
 }
 

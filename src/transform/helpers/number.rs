@@ -6,14 +6,62 @@ use super::super::machine::Machine;
 use super::super::native::Def;
 
 pub(in super::super) const HELPERS: &[Def] = &[
-    Def::new("num.bucketize(x, boundaries)", "The number of boundaries (ascending) that are not above x: 0 is below the first.", ("num.bucketize(75, [50, 100, 200])", "1"), bucketize).passes_none(),
-    Def::new("num.label(x, boundaries, labels)", "The label of x's bucket; one label more than boundaries.", ("num.label(75, [50, 100], [\"low\", \"mid\", \"high\"])", "\"mid\""), label).passes_none(),
-    Def::new("num.min_max(x, low, high)", "(x - low) / (high - low), kept between 0 and 1.", ("num.min_max(5, 0, 10)", "0.5"), min_max).passes_none(),
-    Def::new("num.standardize(x, mean, std)", "(x - mean) / std.", ("num.standardize(12, 10, 4)", "0.5"), standardize).passes_none(),
-    Def::new("num.mean(items)", "The mean of the numbers; None of an empty list.", ("num.mean([1, 2, 6])", "3.0"), mean).passes_none(),
-    Def::new("num.median(items)", "The median of the numbers; None of an empty list.", ("num.median([5, 1, 3])", "3.0"), median).passes_none(),
-    Def::new("num.std(items)", "The standard deviation of the numbers (of all of them, not of a sample); None of an empty list.", ("num.std([2, 4])", "1.0"), std).passes_none(),
-    Def::new("num.percentile(items, p)", "The number below which p percent lie, interpolated; None of an empty list.", ("num.percentile([0, 10], 25)", "2.5"), percentile).passes_none(),
+    Def::new(
+        "num.bucketize(x, boundaries)",
+        "The number of boundaries (ascending) that are not above x: 0 is below the first.",
+        ("num.bucketize(75, [50, 100, 200])", "1"),
+        bucketize,
+    )
+    .passes_none(),
+    Def::new(
+        "num.label(x, boundaries, labels)",
+        "The label of x's bucket; one label more than boundaries.",
+        ("num.label(75, [50, 100], [\"low\", \"mid\", \"high\"])", "\"mid\""),
+        label,
+    )
+    .passes_none(),
+    Def::new(
+        "num.min_max(x, low, high)",
+        "(x - low) / (high - low), kept between 0 and 1.",
+        ("num.min_max(5, 0, 10)", "0.5"),
+        min_max,
+    )
+    .passes_none(),
+    Def::new(
+        "num.standardize(x, mean, std)",
+        "(x - mean) / std.",
+        ("num.standardize(12, 10, 4)", "0.5"),
+        standardize,
+    )
+    .passes_none(),
+    Def::new(
+        "num.mean(items)",
+        "The mean of the numbers; None of an empty list.",
+        ("num.mean([1, 2, 6])", "3.0"),
+        mean,
+    )
+    .passes_none(),
+    Def::new(
+        "num.median(items)",
+        "The median of the numbers; None of an empty list.",
+        ("num.median([5, 1, 3])", "3.0"),
+        median,
+    )
+    .passes_none(),
+    Def::new(
+        "num.std(items)",
+        "The standard deviation of the numbers (of all of them, not of a sample); None of an empty list.",
+        ("num.std([2, 4])", "1.0"),
+        std,
+    )
+    .passes_none(),
+    Def::new(
+        "num.percentile(items, p)",
+        "The number below which p percent lie, interpolated; None of an empty list.",
+        ("num.percentile([0, 10], 25)", "2.5"),
+        percentile,
+    )
+    .passes_none(),
 ];
 
 fn bucket(m: &Machine<'_>, a: &[Val]) -> Result<usize, Stop> {

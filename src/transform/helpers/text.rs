@@ -128,7 +128,9 @@ fn search(m: &mut Machine<'_>, a: &[Val]) -> Out {
     let found = searched(m, a, |_, text, pattern| {
         let group = usize::try_from(group).ok().filter(|group| *group < pattern.captures_len());
         let Some(group) = group else { return Err(Fault::failed("the pattern has no such group")) };
-        let found = pattern.captures(text).and_then(|captures| captures.get(group).map(|part| part.as_str().to_owned()));
+        let found = pattern
+            .captures(text)
+            .and_then(|captures| captures.get(group).map(|part| part.as_str().to_owned()));
         Ok(found)
     })?;
     match found {

@@ -12,30 +12,114 @@ use super::super::machine::Machine;
 use super::super::native::Def;
 
 pub(in super::super) const HELPERS: &[Def] = &[
-    Def::new("time.age_days(then, now)", "Days from one time to another, with a fraction.", ("time.age_days(\"2026-01-01T00:00:00Z\", \"2026-01-02T12:00:00Z\")", "1.5"), |m, a| age(m, a, 86_400.0)).passes_none(),
-    Def::new("time.age_seconds(then, now)", "Seconds from one time to another, with a fraction.", ("time.age_seconds(\"2026-01-01T00:00:00Z\", \"2026-01-01T00:01:30Z\")", "90.0"), |m, a| age(m, a, 1.0)).passes_none(),
-    Def::new("time.cycle_cos(x, period)", "cos(2 pi x / period): with `cycle_sin`, an hour or weekday whose last lies next to its first.", ("time.cycle_cos(12, 24)", "-1.0"), |m, a| cycle(m, a, f64::cos)).passes_none(),
-    Def::new("time.cycle_sin(x, period)", "sin(2 pi x / period).", ("time.cycle_sin(6, 24)", "1.0"), |m, a| cycle(m, a, f64::sin)).passes_none(),
-    Def::new("time.day(t)", "The day of the month, from 1.", ("time.day(\"2026-03-04T05:06:07Z\")", "4"), |m, a| part(m, a, |t| t.day().into())).passes_none(),
-    Def::new("time.format(t)", "The time as RFC 3339 text in UTC.", ("time.format(0)", "\"1970-01-01T00:00:00Z\""), format).passes_none(),
-    Def::new("time.hour(t)", "The hour, 0 to 23.", ("time.hour(\"2026-03-04T05:06:07Z\")", "5"), |m, a| part(m, a, |t| t.hour().into())).passes_none(),
-    Def::new("time.is_weekend(t)", "Whether it is Saturday or Sunday.", ("time.is_weekend(\"2026-03-07T00:00:00Z\")", "True"), is_weekend).passes_none(),
-    Def::new("time.minute(t)", "The minute, 0 to 59.", ("time.minute(\"2026-03-04T05:06:07Z\")", "6"), |m, a| part(m, a, |t| t.minute().into())).passes_none(),
-    Def::new("time.month(t)", "The month, 1 to 12.", ("time.month(\"2026-03-04T05:06:07Z\")", "3"), |m, a| part(m, a, |t| t.month().into())).passes_none(),
-    Def::new("time.parse(t)", "The time as seconds since 1970, with a fraction.", ("time.parse(\"1970-01-01T00:01:00.5Z\")", "60.5"), parse).passes_none(),
-    Def::new("time.weekday(t)", "The day of the week: 0 is Monday, 6 is Sunday.", ("time.weekday(\"2026-03-04T05:06:07Z\")", "2"), |m, a| part(m, a, |t| t.weekday().to_monday_zero_offset().into())).passes_none(),
-    Def::new("time.year(t)", "The year.", ("time.year(\"2026-03-04T05:06:07Z\")", "2026"), |m, a| part(m, a, |t| t.year().into())).passes_none(),
-    Def::new("time.yearday(t)", "The day of the year, from 1.", ("time.yearday(\"2026-02-01T00:00:00Z\")", "32"), |m, a| part(m, a, |t| t.day_of_year().into())).passes_none(),
+    Def::new(
+        "time.age_days(then, now)",
+        "Days from one time to another, with a fraction.",
+        ("time.age_days(\"2026-01-01T00:00:00Z\", \"2026-01-02T12:00:00Z\")", "1.5"),
+        |m, a| age(m, a, 86_400.0),
+    )
+    .passes_none(),
+    Def::new(
+        "time.age_seconds(then, now)",
+        "Seconds from one time to another, with a fraction.",
+        ("time.age_seconds(\"2026-01-01T00:00:00Z\", \"2026-01-01T00:01:30Z\")", "90.0"),
+        |m, a| age(m, a, 1.0),
+    )
+    .passes_none(),
+    Def::new(
+        "time.cycle_cos(x, period)",
+        "cos(2 pi x / period): with `cycle_sin`, an hour or weekday whose last lies next to its first.",
+        ("time.cycle_cos(12, 24)", "-1.0"),
+        |m, a| cycle(m, a, f64::cos),
+    )
+    .passes_none(),
+    Def::new(
+        "time.cycle_sin(x, period)",
+        "sin(2 pi x / period).",
+        ("time.cycle_sin(6, 24)", "1.0"),
+        |m, a| cycle(m, a, f64::sin),
+    )
+    .passes_none(),
+    Def::new(
+        "time.day(t)",
+        "The day of the month, from 1.",
+        ("time.day(\"2026-03-04T05:06:07Z\")", "4"),
+        |m, a| part(m, a, |t| t.day().into()),
+    )
+    .passes_none(),
+    Def::new(
+        "time.format(t)",
+        "The time as RFC 3339 text in UTC.",
+        ("time.format(0)", "\"1970-01-01T00:00:00Z\""),
+        format,
+    )
+    .passes_none(),
+    Def::new("time.hour(t)", "The hour, 0 to 23.", ("time.hour(\"2026-03-04T05:06:07Z\")", "5"), |m, a| {
+        part(m, a, |t| t.hour().into())
+    })
+    .passes_none(),
+    Def::new(
+        "time.is_weekend(t)",
+        "Whether it is Saturday or Sunday.",
+        ("time.is_weekend(\"2026-03-07T00:00:00Z\")", "True"),
+        is_weekend,
+    )
+    .passes_none(),
+    Def::new(
+        "time.minute(t)",
+        "The minute, 0 to 59.",
+        ("time.minute(\"2026-03-04T05:06:07Z\")", "6"),
+        |m, a| part(m, a, |t| t.minute().into()),
+    )
+    .passes_none(),
+    Def::new(
+        "time.month(t)",
+        "The month, 1 to 12.",
+        ("time.month(\"2026-03-04T05:06:07Z\")", "3"),
+        |m, a| part(m, a, |t| t.month().into()),
+    )
+    .passes_none(),
+    Def::new(
+        "time.parse(t)",
+        "The time as seconds since 1970, with a fraction.",
+        ("time.parse(\"1970-01-01T00:01:00.5Z\")", "60.5"),
+        parse,
+    )
+    .passes_none(),
+    Def::new(
+        "time.weekday(t)",
+        "The day of the week: 0 is Monday, 6 is Sunday.",
+        ("time.weekday(\"2026-03-04T05:06:07Z\")", "2"),
+        |m, a| part(m, a, |t| t.weekday().to_monday_zero_offset().into()),
+    )
+    .passes_none(),
+    Def::new("time.year(t)", "The year.", ("time.year(\"2026-03-04T05:06:07Z\")", "2026"), |m, a| {
+        part(m, a, |t| t.year().into())
+    })
+    .passes_none(),
+    Def::new(
+        "time.yearday(t)",
+        "The day of the year, from 1.",
+        ("time.yearday(\"2026-02-01T00:00:00Z\")", "32"),
+        |m, a| part(m, a, |t| t.day_of_year().into()),
+    )
+    .passes_none(),
 ];
 
 /// Microseconds since 1970 of a time in either form.
 fn micros(m: &Machine<'_>, value: Val, name: &str) -> Result<i64, Stop> {
     let out_of_range = || Fault::failed(format!("{name} is outside the years 0000 to 9999"));
     let timestamp = match value {
-        Val::Int(seconds) => seconds.checked_mul(1_000_000).and_then(Timestamp::from_micros).ok_or_else(out_of_range)?,
-        Val::Float(seconds) => Timestamp::from_micros((seconds * 1e6).round() as i64).ok_or_else(out_of_range)?,
+        Val::Int(seconds) => {
+            seconds.checked_mul(1_000_000).and_then(Timestamp::from_micros).ok_or_else(out_of_range)?
+        }
+        Val::Float(seconds) => {
+            Timestamp::from_micros((seconds * 1e6).round() as i64).ok_or_else(out_of_range)?
+        }
         other => match m.heap.str(other) {
-            Some(text) => Timestamp::parse(text).map_err(|error| Fault::failed(format!("{name}: {error}")))?,
+            Some(text) => {
+                Timestamp::parse(text).map_err(|error| Fault::failed(format!("{name}: {error}")))?
+            }
             None => return Err(m.wrong(name, "RFC 3339 text or seconds since 1970", other)),
         },
     };

@@ -6,19 +6,56 @@ use super::super::machine::Machine;
 use super::super::native::Def;
 
 pub(in super::super) const HELPERS: &[Def] = &[
-    Def::new("vec.add(a, b)", "The sum of two vectors.", ("vec.add([1, 2], [3, 4])", "[4.0, 6.0]"), |m, a| pairwise(m, a, |x, y| x + y)).passes_none(),
-    Def::new("vec.cosine(a, b)", "The cosine of the angle between two vectors, -1 to 1; 0 where one is all zeros.", ("vec.cosine([1, 0], [1, 0])", "1.0"), cosine).passes_none(),
-    Def::new("vec.distance(a, b)", "The Euclidean distance.", ("vec.distance([0, 0], [3, 4])", "5.0"), distance).passes_none(),
+    Def::new(
+        "vec.add(a, b)",
+        "The sum of two vectors.",
+        ("vec.add([1, 2], [3, 4])", "[4.0, 6.0]"),
+        |m, a| pairwise(m, a, |x, y| x + y),
+    )
+    .passes_none(),
+    Def::new(
+        "vec.cosine(a, b)",
+        "The cosine of the angle between two vectors, -1 to 1; 0 where one is all zeros.",
+        ("vec.cosine([1, 0], [1, 0])", "1.0"),
+        cosine,
+    )
+    .passes_none(),
+    Def::new(
+        "vec.distance(a, b)",
+        "The Euclidean distance.",
+        ("vec.distance([0, 0], [3, 4])", "5.0"),
+        distance,
+    )
+    .passes_none(),
     Def::new("vec.dot(a, b)", "The dot product.", ("vec.dot([1, 2], [3, 4])", "11.0"), dot).passes_none(),
-    Def::new("vec.mean(vectors)", "The mean of vectors of one length; None of an empty list.", ("vec.mean([[1, 2], [3, 4]])", "[2.0, 3.0]"), mean).passes_none(),
+    Def::new(
+        "vec.mean(vectors)",
+        "The mean of vectors of one length; None of an empty list.",
+        ("vec.mean([[1, 2], [3, 4]])", "[2.0, 3.0]"),
+        mean,
+    )
+    .passes_none(),
     Def::new("vec.norm(a)", "The Euclidean length.", ("vec.norm([3, 4])", "5.0"), |m, a| {
         let numbers = m.numbers(a[0], "a")?;
         m.finite(length(&numbers))
     })
     .passes_none(),
-    Def::new("vec.normalize(a)", "The vector of length 1 in the same direction; all zeros stay.", ("vec.normalize([3, 4])", "[0.6, 0.8]"), normalize).passes_none(),
-    Def::new("vec.scale(a, by)", "The vector times a number.", ("vec.scale([1, 2], 2)", "[2.0, 4.0]"), scale).passes_none(),
-    Def::new("vec.sub(a, b)", "The difference of two vectors.", ("vec.sub([3, 4], [1, 2])", "[2.0, 2.0]"), |m, a| pairwise(m, a, |x, y| x - y)).passes_none(),
+    Def::new(
+        "vec.normalize(a)",
+        "The vector of length 1 in the same direction; all zeros stay.",
+        ("vec.normalize([3, 4])", "[0.6, 0.8]"),
+        normalize,
+    )
+    .passes_none(),
+    Def::new("vec.scale(a, by)", "The vector times a number.", ("vec.scale([1, 2], 2)", "[2.0, 4.0]"), scale)
+        .passes_none(),
+    Def::new(
+        "vec.sub(a, b)",
+        "The difference of two vectors.",
+        ("vec.sub([3, 4], [1, 2])", "[2.0, 2.0]"),
+        |m, a| pairwise(m, a, |x, y| x - y),
+    )
+    .passes_none(),
 ];
 
 fn length(numbers: &[f64]) -> f64 {
