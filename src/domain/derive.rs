@@ -47,6 +47,8 @@ pub enum Source {
     Raw(Arc<str>),
     /// A member of a read request's context.
     Context(Arc<str>),
+    /// The time of the read.
+    Now,
 }
 
 /// The functions of one schema version.
@@ -212,7 +214,7 @@ pub fn derive(
             .map(|input| match &input.source {
                 Source::Feature(name) => draft.value(name),
                 Source::Raw(name) => raw.get(name),
-                Source::Context(_) => None,
+                Source::Context(_) | Source::Now => None,
             })
             .collect();
         let complete =

@@ -143,10 +143,10 @@ pub async fn compute_features(
     let messages = || by_feature(computed.messages.iter().map(|(name, message)| (name, message.as_str())));
     let explanations = || {
         by_feature(computed.explanations.iter().map(|explanation| {
-            let inputs = explanation.inputs.iter().map(|(name, value)| ExplainedInput {
-                name,
-                value: value.as_ref().unwrap_or(&Value::Null),
-            });
+            let inputs = explanation
+                .inputs
+                .iter()
+                .map(|(name, value)| ExplainedInput { name, value: value.as_ref().unwrap_or(&Value::Null) });
             let response = ExplanationResponse {
                 function: &explanation.function,
                 function_hash: &explanation.function_hash,
@@ -180,7 +180,10 @@ pub async fn compute_features(
     params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)),
     responses((status = 202, description = "Started", body = Job, headers(("Location" = String, description = "The job"))), ChangeProblems)
 )]
-pub async fn recompute_features(State(app): State<App>, Path(name): Path<EntityType>) -> Result<Response, Problem> {
+pub async fn recompute_features(
+    State(app): State<App>,
+    Path(name): Path<EntityType>,
+) -> Result<Response, Problem> {
     let job = app.store.start_recompute(&name).await?;
     Ok(accepted(&job))
 }
@@ -300,6 +303,7 @@ fn graph(entity_type: &CompiledEntityType) -> GraphResponse<'_> {
                 Source::Feature(name) => (name.as_str(), None),
                 Source::Raw(name) => (&**name, Some(NodeKind::RawInput)),
                 Source::Context(name) => (&**name, Some(NodeKind::Context)),
+                Source::Now => ("now", Some(NodeKind::Context)),
             };
             if let Some(kind) = kind
                 && !nodes.iter().any(|node| node.name == from)

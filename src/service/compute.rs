@@ -74,14 +74,18 @@ impl FeatureStore {
         let now = self.clock.now();
         let entity_type = self.registry.entity_type(&entity.entity_type).await?;
         let Some(derivations) = entity_type.derivations.clone() else {
-            let message = format!("the entity type {} computes nothing: its schema has no computed features", entity_type.name());
+            let message = format!(
+                "the entity type {} computes nothing: its schema has no computed features",
+                entity_type.name()
+            );
             return Err(ServiceError::InvalidRequest(message));
         };
         let (row, raw) = self.split_raw(&entity_type, compute.row)?;
         let events = if row.features.is_empty() {
             Vec::new()
         } else {
-            let (_, mut checked) = self.check_rows(&entity.entity_type, std::slice::from_ref(&row), now).await?;
+            let (_, mut checked) =
+                self.check_rows(&entity.entity_type, std::slice::from_ref(&row), now).await?;
             match checked.pop() {
                 Some(Ok(events)) => events,
                 Some(Err(violations)) => return Err(ServiceError::ValidationFailed(violations)),
@@ -97,7 +101,15 @@ impl FeatureStore {
             let chosen: &dyn Derivations = if compute.explain { &explained } else { &*derivations };
             let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
             let before = draft.version();
-            let row = self.draft_derived(&mut draft, &entity_type, Some(chosen), &events, &raw, embeddings, &stamp)?;
+            let row = self.draft_derived(
+                &mut draft,
+                &entity_type,
+                Some(chosen),
+                &events,
+                &raw,
+                embeddings,
+                &stamp,
+            )?;
             let explanations = explained.log.into_inner().unwrap_or_default();
             Ok::<_, Undrafted>((draft, (before, row, explanations)))
         };
@@ -112,9 +124,15 @@ impl FeatureStore {
         self.meters.wrote(&outcomes);
         Ok(ComputedAnswer {
             version,
-            features: derived.iter().map(|derived| (derived.feature.clone(), derived.value.clone())).collect(),
+            features: derived
+                .iter()
+                .map(|derived| (derived.feature.clone(), derived.value.clone()))
+                .collect(),
             outcomes,
-            messages: derived.into_iter().filter_map(|derived| Some((derived.feature, derived.message?))).collect(),
+            messages: derived
+                .into_iter()
+                .filter_map(|derived| Some((derived.feature, derived.message?)))
+                .collect(),
             explanations,
         })
     }
@@ -147,7 +165,8 @@ impl FeatureStore {
     pub async fn start_recompute(self: &Arc<Self>, name: &EntityType) -> Result<Job, ServiceError> {
         let entity_type = self.registry.entity_type(name).await?;
         if entity_type.derivations.is_none() {
-            let message = format!("the entity type {name} computes nothing: its schema has no computed features");
+            let message =
+                format!("the entity type {name} computes nothing: its schema has no computed features");
             return Err(ServiceError::InvalidRequest(message));
         }
         let (store, name) = (self.clone(), name.clone());
@@ -193,16 +212,28 @@ impl FeatureStore {
         entity: &EntityKey,
         progress: &Progress,
     ) -> Result<bool, ServiceError> {
-        let origin = Origin { run_id: Some(progress.id().to_owned()), source: Some("recompute".to_owned()), ..Origin::default() };
+        let origin = Origin {
+            run_id: Some(progress.id().to_owned()),
+            source: Some("recompute".to_owned()),
+            ..Origin::default()
+        };
         let provenance = origin.provenance(Kind::Compute, entity_type.registered.schema_version, None);
-        let stamp = Stamp { now: self.clock.now(), provenance: self.intern(&provenance, entity_type, &[]).await? };
+        let stamp =
+            Stamp { now: self.clock.now(), provenance: self.intern(&provenance, entity_type, &[]).await? };
         let features = wanted(entity_type, &[], true);
         let names = names(&features);
         let raw = RawInputs { everything: true, ..RawInputs::default() };
         let derived: Vec<Derived> = self
             .commit_loop(entity, Precondition::Exists, &features, false, |loaded, embeddings| {
                 let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
-                let row = self.draft_row(&mut draft, entity_type, &[] as &[FeatureEvent], &raw, embeddings, &stamp)?;
+                let row = self.draft_row(
+                    &mut draft,
+                    entity_type,
+                    &[] as &[FeatureEvent],
+                    &raw,
+                    embeddings,
+                    &stamp,
+                )?;
                 Ok((draft, row.derived))
             })
             .await?;
@@ -242,6 +273,7 @@ impl Evaluate for ExplainedSession<'_> {
                 let name = match &input.source {
                     Source::Feature(name) => Arc::from(name.as_str()),
                     Source::Raw(name) | Source::Context(name) => name.clone(),
+                    Source::Now => Arc::from("now"),
                 };
                 (name, value.cloned())
             });

@@ -264,7 +264,11 @@ impl Jobs {
                 continue;
             }
             let Note { owner, mut job } = serde_json::from_str(&note).map_err(|error| {
-                ServiceError::Store(StoreError::Corrupt { key: "jobs".to_owned(), field: id, reason: error.to_string() })
+                ServiceError::Store(StoreError::Corrupt {
+                    key: "jobs".to_owned(),
+                    field: id,
+                    reason: error.to_string(),
+                })
             })?;
             let mine = owner == self.owner;
             let lost = !mine && (self.alone || job.updated_at + DEAD_AFTER < now);

@@ -9,7 +9,9 @@ use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
-use crate::domain::derive::{Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved};
+use crate::domain::derive::{
+    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved,
+};
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
@@ -188,11 +190,13 @@ impl FeatureStore {
         let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            derive(draft, before, changed, entity_type, derivations, raw, embeddings, stamp).inspect_err(|undecided| {
-                if let Undecided::Failed(violations) = undecided {
-                    self.meters.refused(violations);
-                }
-            })?
+            derive(draft, before, changed, entity_type, derivations, raw, embeddings, stamp).inspect_err(
+                |undecided| {
+                    if let Undecided::Failed(violations) = undecided {
+                        self.meters.refused(violations);
+                    }
+                },
+            )?
         } else {
             Vec::new()
         };
@@ -270,7 +274,9 @@ impl FeatureStore {
                 }
                 Err(Undrafted::NeedsEmbeddings(requests)) => {
                     if !embeddings.fetch(requests).await {
-                        return Err(ServiceError::Internal("embeddings are asked for without end".to_owned()));
+                        return Err(ServiceError::Internal(
+                            "embeddings are asked for without end".to_owned(),
+                        ));
                     }
                 }
             }
