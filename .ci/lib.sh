@@ -67,3 +67,44 @@ except urllib.error.HTTPError as error:
     sys.exit(f"{method} {url}: {error.code} {error.read().decode()}")
 PYTHON
 }
+
+# Makes sure that a command is there.
+ensure() { # command, package
+  command -v "$1" >/dev/null || install_packages "$2"
+  command -v "$1" >/dev/null || { echo "there is still no $1" >&2; return 1; }
+}
+
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() { # names of Debian packages; others are told apart here
+  local package packages=()
+  echo "installing $*"
+  if command -v apt-get >/dev/null; then
+    for package; do
+      [[ $package == redis ]] && package=redis-server
+      packages+=("$package")
+    done
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    return
+  fi
+  for package; do
+    case $package in
+      redis-tools) package=redis ;;       # one package elsewhere
+      python3-venv) package=python3 ;;    # part of Python elsewhere
+    esac
+    packages+=("$package")
+  done
+  if command -v dnf >/dev/null; then
+    as_root dnf install -y -q "${packages[@]}"
+  elif command -v apk >/dev/null; then
+    as_root apk add --no-progress "${packages[@]}"
+  elif command -v brew >/dev/null; then
+    brew install "${packages[@]}"
+  else
+    echo "install these by hand: ${packages[*]}" >&2
+    return 1
+  fi
+}
