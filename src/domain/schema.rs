@@ -48,7 +48,6 @@ pub struct EntityTypeSchema {
     /// Inputs of computed features that are given when they are computed and not kept. For a
     /// feature computed on read they come from the request's context.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
-    #[schema(value_type = BTreeMap<String, RawInput>)]
     pub raw_inputs: IndexMap<FeatureName, RawInput>,
     /// The functions of computed features, in Starlark, a dialect of Python. A function's
     /// parameters are its inputs: the names of features and raw inputs.

@@ -200,7 +200,9 @@ pub fn accepted(job: &Job) -> Response {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct GraphQuery {
+    /// JSON, or a text to be drawn by Graphviz or Mermaid.
     #[serde(default)]
+    #[param(inline)]
     format: GraphFormat,
 }
 

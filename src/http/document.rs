@@ -1,8 +1,11 @@
 //! The last touches on the OpenAPI document, where what the macros write is not what is meant.
 
-use utoipa::openapi::path::Parameter;
+use utoipa::openapi::content::Content;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::schema::{Object, SchemaType, Type};
 use utoipa::openapi::{Components, OpenApi, RefOr, Schema};
+
+use super::examples;
 
 /// Corrects the document as a whole.
 pub fn finish(mut document: OpenApi) -> OpenApi {
@@ -12,8 +15,9 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
-        for parameter in operations.filter_map(|operation| operation.parameters.as_mut()).flatten() {
-            forbid_null(parameter);
+        for operation in operations {
+            operation.parameters.iter_mut().flatten().for_each(forbid_null);
+            add_examples(operation);
         }
     }
     document
@@ -53,6 +57,27 @@ fn merge(schema: &RefOr<Schema>, components: &Components) -> Option<Object> {
             Some(whole)
         }
         RefOr::T(_) => None,
+    }
+}
+
+fn add_examples(operation: &mut Operation) {
+    let Some(id) = operation.operation_id.as_deref() else { return };
+    if let (Some(RefOr::T(body)), Some(example)) = (&mut operation.request_body, examples::request(id)) {
+        body.content.values_mut().for_each(|content| add_example(content, &example));
+    }
+    let Some(example) = examples::response(id) else { return };
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            let json =
+                response.content.iter_mut().filter(|(media_type, _)| *media_type == "application/json");
+            json.for_each(|(_, content)| add_example(content, &example));
+        }
+    }
+}
+
+fn add_example(content: &mut RefOr<Content>, example: &serde_json::Value) {
+    if let RefOr::T(content) = content {
+        content.example = Some(example.clone());
     }
 }
 

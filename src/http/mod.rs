@@ -8,6 +8,7 @@ mod document;
 mod edge;
 mod entities;
 mod entity_types;
+mod examples;
 mod extract;
 mod feature_services;
 mod features;

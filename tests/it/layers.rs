@@ -35,7 +35,8 @@ const LAYERS: [Layer; 7] = [
         path: "transform",
         forbidden: &["crate::service", "crate::store", "crate::clock", "tokio", "async_trait"],
     },
-    Layer { path: "embedding", forbidden: &["crate::service", "crate::store"] },
+    // Providers of what a service asks for.
+    Layer { path: "embedding", forbidden: &["crate::store"] },
 ];
 
 /// What a layer must not name besides its own list.
