@@ -63,7 +63,8 @@ async fn serve_and_walk(options: &Options) -> Result<(), String> {
 
     let outcome = tokio::select! {
         outcome = walk_and_stay(options, &base) => outcome,
-        () = &mut interrupted => Ok(()),
+        // A walk that CI asked for is to be whole.
+        () = &mut interrupted => if options.exit { Err("interrupted".to_owned()) } else { Ok(()) },
         ended = &mut server => return Err(match ended {
             Ok(Err(error)) => error.to_string(),
             Ok(Ok(())) | Err(_) => "the demo's server ended".to_owned(),
