@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A batch read as a pandas DataFrame: `pip install pandas`, start a server, run this file.
 
-FEATURE_STORE_URL says where the server is, if not at http://localhost:8080.
+Its first argument says where the server is, if not at http://localhost:8080.
 """
 
-import os
+import sys
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ def read_frame(store: FeatureStore, entity_type: str, entity_ids: list[str], fea
 
 
 def main() -> None:
-    store = FeatureStore(os.environ.get("FEATURE_STORE_URL", "http://localhost:8080"))
+    store = FeatureStore(sys.argv[1] if len(sys.argv) > 1 else "http://localhost:8080")
     rows = [
         {"entity_id": str(number), "features": {"title": f"Book {number}", "price": 9.5 + number}}
         for number in range(1, 6)

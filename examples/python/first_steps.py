@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """First steps with a feature store, with nothing but the standard library.
 
-Start a server (`cargo run --release`), then run this file. FEATURE_STORE_URL says where the server
+Start a server (`cargo run --release`), then run this file. Its first argument says where the server
 is, if not at http://localhost:8080.
 """
 
 import json
-import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -64,7 +64,7 @@ class FeatureStore:
 
 
 def main() -> None:
-    store = FeatureStore(os.environ.get("FEATURE_STORE_URL", "http://localhost:8080"))
+    store = FeatureStore(sys.argv[1] if len(sys.argv) > 1 else "http://localhost:8080")
     print("health:", store.health_check()["status"])
 
     written = store.write_features(

@@ -159,7 +159,7 @@ fn its_defaults_are_the_servers() {
 fn example(name: &str, server: &ServerProcess) -> Command {
     let mut command = Command::new("python3");
     command.arg("-B").arg(root().join("examples/python").join(name));
-    command.env("FEATURE_STORE_URL", format!("http://{}", server.address));
+    command.arg(format!("http://{}", server.address));
     command
 }
 

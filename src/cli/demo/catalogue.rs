@@ -86,7 +86,7 @@ fn user(index: usize, now: Timestamp, dice: &mut Dice) -> Value {
             "is_member": dice.below(3) == 0,
             "favourite_category": favourite,
             "average_basket": rounded(15.0 + 400.0 * dice.unit() * dice.unit(), 100.0),
-            "recommendation_algorithm": if index % 2 == 0 { "v1" } else { "v2" },
+            "recommendation_algorithm": if index.is_multiple_of(2) { "v1" } else { "v2" },
             "taste_embedding": embedding(&format!("{favourite} {brands}"), IMAGE_DIMENSION),
             "last_seen_at": ago(now, dice.below(14 * 86_400_000) as i64),
         }
