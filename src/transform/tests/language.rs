@@ -201,3 +201,11 @@ fn hashing_is_deterministic_and_says_what_is_alike() {
     assert_eq!(numbers[..8], [2.0 / 3.0, 0.0, 0.0, 0.0, -2.0 / 3.0, 0.0, 1.0 / 3.0, 0.0]);
     assert_eq!(numbers[8..], [0.0; 8]);
 }
+
+#[test]
+fn a_program_is_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Program>();
+    fn sent<T: Send>() {}
+    sent::<Session<'_>>();
+}
