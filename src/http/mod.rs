@@ -11,6 +11,7 @@ mod feature_services;
 mod features;
 mod health;
 mod history;
+mod objects;
 mod problem;
 mod rollback;
 mod schemas;
