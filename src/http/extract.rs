@@ -145,8 +145,16 @@ fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     parsed.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|_| explain::<T>(bytes))
 }
 
+/// Reading YAML takes far longer than JSON of the same size, and the more so the deeper it nests,
+/// while the thread that reads can do nothing else. Schemas of thousands of features are shorter.
+const MAX_YAML_BYTES: usize = 256 << 10;
+
 /// A file that is empty by mistake must not pass for a document without members.
 fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.len() > MAX_YAML_BYTES {
+        let detail = format!("a YAML document has at most {MAX_YAML_BYTES} bytes; send larger ones as JSON");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail));
+    }
     let deserializer = yaml_serde::Deserializer::from_slice(bytes);
     match Option::<T>::deserialize(Objects(deserializer)) {
         Ok(Some(document)) => Ok(document),
