@@ -17,6 +17,7 @@ mod http_services;
 mod http_time;
 mod http_write;
 mod malformed;
+mod malformed_bodies;
 mod malformed_cases;
 mod memory_model;
 mod raw_http;
