@@ -237,6 +237,7 @@ impl Config {
             auto_register: self.auto_register,
             max_clock_skew: self.max_clock_skew,
             history_ttl: self.history_ttl,
+            exclusive_store: matches!(self.store(), StoreChoice::Embedded(_)),
             limits: Limits {
                 max_batch_size: self.max_batch_size,
                 max_features: self.max_features,

@@ -72,7 +72,7 @@ pub async fn run(
     let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
     let app = App::new(AppParts {
         started_at: clock.now(),
-        store: FeatureStore::new(store, clock, config.settings(), Arc::new(HashingProvider)),
+        store: Arc::new(FeatureStore::new(store, clock, config.settings(), Arc::new(HashingProvider))),
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),

@@ -34,6 +34,8 @@ pub struct CompiledEntityType {
     pub features: IndexMap<FeatureName, CompiledFeature>,
     /// The features that every entity must have.
     pub required: Vec<FeatureName>,
+    /// What a compute request may bring beside features.
+    pub raw_inputs: IndexMap<FeatureName, CompiledFeature>,
     /// The functions behind its computed features, where there are any.
     pub derivations: Option<Arc<dyn Derivations>>,
 }
@@ -91,12 +93,21 @@ impl CompiledEntityType {
                 features.insert(name.clone(), compiled);
             }
         }
+        let mut raw_inputs = IndexMap::with_capacity(schema.raw_inputs.len());
+        for (name, raw) in &schema.raw_inputs {
+            let pointer = format!("/raw_inputs/{name}");
+            let typed = FeatureSchema::of_type(raw.type_name, raw.dimension);
+            if let Some(compiled) = compile_feature(name, &typed, defaults.ttl, 0, &pointer, &mut violations)
+            {
+                raw_inputs.insert(name.clone(), compiled);
+            }
+        }
         if !violations.is_empty() {
             return Err(violations);
         }
         let required = schema.features.iter().filter(|(_, feature)| feature.required);
         let required = required.map(|(name, _)| name.clone()).collect();
-        Ok(Self { registered, features, required, derivations })
+        Ok(Self { registered, features, required, raw_inputs, derivations })
     }
 
     pub fn name(&self) -> &EntityType {

@@ -47,6 +47,8 @@ pub enum Source {
     Raw(Arc<str>),
     /// A member of a read request's context.
     Context(Arc<str>),
+    /// The time of the read.
+    Now,
 }
 
 /// The functions of one schema version.
@@ -178,11 +180,11 @@ pub fn derive(
     before: Version,
     changed: Vec<FeatureName>,
     entity_type: &CompiledEntityType,
+    derivations: &dyn Derivations,
     raw: &RawInputs,
     embeddings: &dyn Embeddings,
     stamp: &Stamp,
 ) -> Result<Vec<Derived>, Undecided> {
-    let Some(derivations) = &entity_type.derivations else { return Ok(Vec::new()) };
     let mut session = None;
     let mut changed = changed;
     let mut results: Vec<Derived> = Vec::new();
@@ -212,7 +214,7 @@ pub fn derive(
             .map(|input| match &input.source {
                 Source::Feature(name) => draft.value(name),
                 Source::Raw(name) => raw.get(name),
-                Source::Context(_) => None,
+                Source::Context(_) | Source::Now => None,
             })
             .collect();
         let complete =

@@ -46,6 +46,83 @@ pub struct EntityTypeSchema {
     pub versioning: Option<bool>,
     #[schema(value_type = BTreeMap<String, FeatureSchema>)]
     pub features: IndexMap<FeatureName, FeatureSchema>,
+    /// Inputs of computed features that are given when they are computed and not kept. For a
+    /// feature computed on read they come from the request's context.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, RawInput>)]
+    pub raw_inputs: IndexMap<FeatureName, RawInput>,
+    /// The functions of computed features, in Starlark, a dialect of Python. A function's
+    /// parameters are its inputs: the names of features and raw inputs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(example = "def price_range(price):\n    return \"budget\" if price < 50 else \"premium\"\n")]
+    pub transformations: String,
+    /// Examples of computed features; `feature-store check` holds the functions against them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<TransformationTest>,
+}
+
+/// When a computed feature is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeOn {
+    /// With every write of one of its inputs, in the same version; it is stored.
+    #[default]
+    Write,
+    /// With every read, from what is stored and the request's context; it is not stored.
+    Read,
+}
+
+/// What happens when a computed feature cannot be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The write fails and stores nothing; a read answers the error.
+    #[default]
+    Fail,
+    /// It goes on without the feature and says so.
+    Skip,
+}
+
+/// How a feature is computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Computed {
+    /// The name of a function of the entity type's `transformations`.
+    #[schema(example = "price_range")]
+    pub function: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on: ComputeOn,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_error: OnError,
+}
+
+/// An input that is given for a computation and not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawInput {
+    #[serde(rename = "type")]
+    pub type_name: TypeName,
+    /// How many numbers an embedding has; only for embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65536)]
+    pub dimension: Option<u32>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// An example of what computed features are for given inputs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransformationTest {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Values of features and raw inputs; what is left out has no value.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Object>)]
+    pub inputs: IndexMap<String, serde_json::Value>,
+    /// Values of computed features. Floats may differ in the last digits.
+    #[schema(value_type = BTreeMap<String, Object>)]
+    pub expect: IndexMap<String, serde_json::Value>,
 }
 
 /// One feature of an entity type.
@@ -116,6 +193,9 @@ pub struct FeatureSchema {
     /// a fraction arrives.
     #[serde(default, skip_serializing_if = "is_false")]
     pub inferred: bool,
+    /// Present where the feature is derived by a function instead of being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed: Option<Computed>,
 }
 
 impl FeatureSchema {
@@ -142,6 +222,7 @@ impl FeatureSchema {
             max_versions: None,
             versioning: None,
             inferred: false,
+            computed: None,
         }
     }
 
@@ -154,6 +235,10 @@ impl FeatureSchema {
         };
         Some(Self { inferred: true, ..Self::of_type(feature_type.name(), dimension) })
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_false(value: &bool) -> bool {
@@ -219,6 +304,9 @@ impl SchemaDiff {
         compare("ttl", before.ttl != after.ttl);
         compare("max_versions", before.max_versions != after.max_versions);
         compare("versioning", before.versioning != after.versioning);
+        compare("raw_inputs", before.raw_inputs != after.raw_inputs);
+        compare("transformations", before.transformations != after.transformations);
+        compare("tests", before.tests != after.tests);
         Self {
             added: names(after, before),
             removed: names(before, after),

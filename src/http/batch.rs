@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::App;
 use super::answer::Json;
 use super::extract::{JsonBody, RawMembers};
-use super::features::{Include, ReadFeaturesResponse, origin, rows, when};
+use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::schemas::{DurationText, EntityIdsByType, FeaturesToWrite, TtlText};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
@@ -28,7 +28,7 @@ use crate::service::rows::Row;
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"entities": {"product": ["1", "2"]}, "features": ["product.price"], "include": ["metadata"], "layout": "rows"}))]
-pub struct ReadBatchRequest {
+pub struct ReadBatchRequest<'a> {
     /// Entity ids by entity type.
     #[schema(value_type = EntityIdsByType)]
     entities: IndexMap<EntityType, Vec<EntityId>>,
@@ -50,6 +50,10 @@ pub struct ReadBatchRequest {
     #[serde(default)]
     #[schema(value_type = Option<DurationText>)]
     max_age: Option<Span>,
+    /// Values for features that are computed when they are read.
+    #[serde(default, borrow)]
+    #[schema(value_type = BTreeMap<String, FeatureValue>)]
+    context: RawMembers<'a>,
 }
 
 /// How the answer of a batch read is laid out.
@@ -122,7 +126,7 @@ pub enum ReadBatchResponse<'a> {
     responses((status = 200, description = "The features, in rows or columns", body = inline(ReadBatchResponse)), ChangeProblems)
 )]
 pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
-    let request: ReadBatchRequest = body.parse()?;
+    let request: ReadBatchRequest<'_> = body.parse()?;
     let features = match (request.features, request.feature_service) {
         (Some(features), None) => BatchSelection::Names(features),
         (None, Some(service)) => BatchSelection::FeatureService(FeatureServiceRef::parse(&service)?),
@@ -130,7 +134,8 @@ pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Resul
     };
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context: Vec::new() };
+    let context = context(request.context)?;
+    let options = ReadOptions { when, max_age: request.max_age, metadata, context };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     Ok(match request.layout {
         Layout::Rows => {

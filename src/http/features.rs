@@ -1,5 +1,7 @@
 //! Features of one entity: write, read, delete.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -14,8 +16,9 @@ use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityKey, FeatureServiceRef};
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
-use crate::domain::value::Value;
+use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::Status;
+use crate::service::columns::Named;
 use crate::service::read::{ReadAnswer, ReadOptions, Selection, TypeAnswer, When};
 use crate::service::rows::Row;
 use crate::service::write::{Origin, Written};
@@ -161,6 +164,20 @@ pub struct ReadFeaturesQuery {
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[param(value_type = Option<super::schemas::DurationText>)]
     max_age: Option<Span>,
+    /// Values for features that are computed when they are read, as a JSON object.
+    #[param(example = json!("{\"hour\": 12}"))]
+    context: Option<String>,
+}
+
+/// Named values of a request, each of the type that its JSON shows.
+pub fn context(members: RawMembers<'_>) -> Result<Named, Problem> {
+    let values = members.0.into_iter().map(|(name, json)| {
+        let feature_type = Value::infer_type(json).unwrap_or(FeatureType::Json);
+        let value = Value::parse(json, feature_type)
+            .map_err(|error| Problem::invalid(format!("context: {name}: {error}")))?;
+        Ok((Arc::from(name), value))
+    });
+    values.collect()
 }
 
 /// What an answer is to hold besides values.
@@ -252,7 +269,16 @@ pub async fn get_features(
     };
     let metadata = query.include == Some(Include::Metadata);
     let when = when(query.as_of, query.version)?;
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context: Vec::new() };
+    let context = match &query.context {
+        None => Vec::new(),
+        Some(text) => {
+            let members = serde_json::from_str(text);
+            context(
+                members.map_err(|error| Problem::invalid(format!("context: not a JSON object: {error}")))?,
+            )?
+        }
+    };
+    let options = ReadOptions { when, max_age: query.max_age, metadata, context };
     let read = app.store.read_features(&entity, &selection, options).await?;
     match rows(&read, &read.answer, metadata).next() {
         Some(row) => Ok((etag(row.version), Json(row)).into_response()),

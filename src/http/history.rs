@@ -241,12 +241,42 @@ pub struct LineageResponse<'a> {
     current: Option<VersionedValue<'a>>,
     /// The superseded values, newest event first.
     history: Vec<VersionedValue<'a>>,
+    /// Null where the current value was not computed.
+    #[schema(required)]
+    computed_from: Option<ComputedFromResponse<'a>>,
     used_by: UsedBy<'a>,
+}
+
+/// What a value was computed from.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ComputedFromResponse<'a> {
+    function: &'a str,
+    /// Null where the schema of that time is no longer known.
+    #[schema(required)]
+    function_hash: Option<&'a str>,
+    #[schema(required)]
+    schema_version: Option<u32>,
+    inputs: Vec<InputVersion>,
+    /// Inputs that were given for the computation and not kept.
+    #[schema(value_type = Vec<String>)]
+    raw_inputs: &'a [String],
+}
+
+/// An input and the version it had.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct InputVersion {
+    #[schema(example = "product.cost")]
+    feature: String,
+    /// Null where it had no value, or its history no longer reaches back that far.
+    #[schema(required)]
+    version: Option<Version>,
 }
 
 /// What depends on a feature.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct UsedBy<'a> {
+    /// Computed features, as `product.price_range`.
+    features: Vec<String>,
     /// Feature services that read it, each version by itself, as `ranking@2`.
     #[schema(value_type = Vec<String>)]
     feature_services: &'a [String],
@@ -281,7 +311,21 @@ pub async fn get_feature_lineage(
         schema_version: lineage.entity_type.registered.schema_version,
         current: lineage.current.as_ref().map(shown),
         history: lineage.history.iter().map(shown).collect(),
-        used_by: UsedBy { feature_services: &lineage.used_by_services },
+        computed_from: lineage.computed_from.as_ref().map(|from| ComputedFromResponse {
+            function: &from.function,
+            function_hash: from.function_hash.as_deref(),
+            schema_version: from.schema_version,
+            inputs: from
+                .inputs
+                .iter()
+                .map(|(feature, version)| InputVersion { feature: feature.to_string(), version: *version })
+                .collect(),
+            raw_inputs: &from.raw_inputs,
+        }),
+        used_by: UsedBy {
+            features: lineage.used_by_features.iter().map(ToString::to_string).collect(),
+            feature_services: &lineage.used_by_services,
+        },
     })
     .into_response())
 }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod batch;
+mod compute;
 mod edge;
 mod entities;
 mod entity_types;
@@ -11,6 +12,7 @@ mod feature_services;
 mod features;
 mod health;
 mod history;
+mod jobs;
 mod objects;
 mod problem;
 mod rollback;
@@ -41,7 +43,7 @@ pub struct App(Arc<AppParts>);
 
 /// The parts of an [`App`].
 pub struct AppParts {
-    pub store: FeatureStore,
+    pub store: Arc<FeatureStore>,
     /// `embedded`, `redis`, `redis-cluster` or `redis-sentinel`.
     pub backend: &'static str,
     pub lifecycle: Lifecycle,
@@ -85,6 +87,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(history::diff_versions))
         .routes(routes!(history::get_feature_lineage))
         .routes(routes!(rollback::rollback_entity))
+        .routes(routes!(compute::compute_features))
+        .routes(routes!(compute::recompute_features))
+        .routes(routes!(compute::get_graph))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::get_job))
+        .routes(routes!(jobs::cancel_job))
         .routes(routes!(entity_types::list_entity_types))
         .routes(routes!(
             entity_types::get_entity_type,

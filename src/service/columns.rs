@@ -12,6 +12,14 @@ use crate::domain::view::{Answer, Status, of_value};
 /// Named values that come with a request.
 pub type Named = Vec<(Arc<str>, Value)>;
 
+/// What a read request brings to the functions that run on it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub context: Named,
+    /// A timestamp.
+    pub now: Value,
+}
+
 /// The features that a request asks for, in its order.
 #[derive(Clone, Debug)]
 pub struct Columns {
@@ -62,7 +70,7 @@ impl Columns {
                     steps.push(step);
                     todo.extend(computed[step].inputs.iter().filter_map(|input| match &input.source {
                         Source::Feature(name) => Some(name.clone()),
-                        Source::Raw(_) | Source::Context(_) => None,
+                        Source::Raw(_) | Source::Context(_) | Source::Now => None,
                     }));
                 }
             }
@@ -136,7 +144,7 @@ impl Columns {
     pub fn complete(
         &self,
         fields: Vec<Answer>,
-        context: &Named,
+        request: &Request,
         session: &mut dyn Evaluate,
     ) -> Result<Vec<Answer>, (FeatureName, DeriveError)> {
         let Some(on_read) = &self.on_read else { return Ok(fields) };
@@ -153,7 +161,7 @@ impl Columns {
                         .map(|(_, answer)| answer)
                 })
             };
-            let answer = self.step(*index, step, context, &find, session);
+            let answer = self.step(*index, step, request, &find, session);
             results.push(answer.map_err(|error| (step.feature.clone(), error))?);
         }
         let pick = |place: &Place| match place {
@@ -167,7 +175,7 @@ impl Columns {
         &self,
         index: usize,
         step: &Computed,
-        context: &'a Named,
+        request: &'a Request,
         find: &dyn Fn(&FeatureName) -> Option<&'a Answer>,
         session: &mut dyn Evaluate,
     ) -> Result<Answer, DeriveError> {
@@ -182,8 +190,9 @@ impl Columns {
                     served.then_some(&answer.value)
                 }),
                 Source::Context(name) => {
-                    context.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+                    request.context.iter().find(|(other, _)| other == name).map(|(_, value)| value)
                 }
+                Source::Now => Some(&request.now),
                 Source::Raw(_) => None,
             })
             .collect();

@@ -1,13 +1,15 @@
 //! Looking back: versions of an entity, what changed between two, and the lineage of a feature.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::FeatureStore;
 use super::columns::Columns;
+use super::compile::compile;
 use super::error::ServiceError;
 use super::read::{ProvenanceMap, Selection, check_version, whole};
-use crate::domain::compiled::SharedEntityType;
-use crate::domain::name::{EntityKey, FeatureName};
+use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
+use crate::domain::derive::{Computed, Source};
+use crate::domain::name::{EntityKey, FeatureName, FeatureRef};
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{record_as_of, record_at_version};
@@ -49,8 +51,27 @@ pub struct Lineage {
     pub current: Option<Record>,
     /// Superseded records, newest event first.
     pub history: Vec<Record>,
+    /// What the current value was computed from, if it was.
+    pub computed_from: Option<ComputedFrom>,
+    /// Computed features that depend on it, directly.
+    pub used_by_features: Vec<FeatureRef>,
     pub used_by_services: Vec<String>,
     pub provenance: ProvenanceMap,
+}
+
+/// What a value was computed from.
+#[derive(Clone, Debug)]
+pub struct ComputedFrom {
+    pub function: String,
+    /// The function's hash at the time; `None` where that schema version is no longer known.
+    pub function_hash: Option<String>,
+    /// The schema version whose function it was.
+    pub schema_version: Option<u32>,
+    /// The features among the inputs, with the version that each had; `None` where it had none, or
+    /// its history does not reach back that far.
+    pub inputs: Vec<(FeatureRef, Option<Version>)>,
+    /// Inputs that are not kept: raw inputs.
+    pub raw_inputs: Vec<String>,
 }
 
 impl FeatureStore {
@@ -104,21 +125,77 @@ impl FeatureStore {
 
     /// The lineage of one feature of an entity.
     pub async fn lineage(&self, entity: &EntityKey, feature: &FeatureName) -> Result<Lineage, ServiceError> {
-        let selection = Selection::Names(vec![feature.to_string()]);
-        let (columns, mut loaded) = self.load_history(entity, &selection).await?;
+        let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.to_string()])).await?;
+        let entity_type = named.entity_type.clone();
+        let computation = entity_type.computation(feature);
+        let inputs: Vec<FeatureName> = computation.map(input_features).unwrap_or_default();
+        let names = std::iter::once(feature).chain(&inputs).map(ToString::to_string).collect();
+        let (columns, loaded) = self.load_history(entity, &Selection::Names(names)).await?;
         found(entity, &loaded)?;
-        let records = loaded.features.pop().unwrap_or_default();
+        let by_name: HashMap<&FeatureName, &FeatureRecords> = columns.names().zip(&loaded.features).collect();
+        let empty = FeatureRecords::default();
+        let records = by_name.get(feature).copied().unwrap_or(&empty);
         let provenance = self.provenance_of(records.newest_first().map(|record| record.provenance)).await?;
-        let feature_type = columns.fields()[0].1;
-        let snapshot = self.registry.snapshot();
+        let current = records.current.as_ref().map(|current| current.record.clone());
+        let computed_from = match (computation, &current) {
+            (Some(computed), Some(current)) => {
+                let schema_version = provenance.get(&current.provenance).map(|p| p.schema_version);
+                let at = |name: &FeatureName| {
+                    let records = by_name.get(name).copied()?;
+                    record_at_version(records, current.version).ok().flatten().map(|record| record.version)
+                };
+                let of = |name: &FeatureName| FeatureRef {
+                    entity_type: entity.entity_type.clone(),
+                    feature: name.clone(),
+                };
+                Some(ComputedFrom {
+                    function: computed.function.to_string(),
+                    function_hash: self.function_hash(&entity_type, feature, schema_version).await?,
+                    schema_version,
+                    inputs: inputs.iter().map(|name| (of(name), at(name))).collect(),
+                    raw_inputs: raw_inputs(computed),
+                })
+            }
+            _ => None,
+        };
+        let dependents =
+            entity_type.computed().iter().filter(|computed| input_features(computed).contains(feature));
+        let used_by_features = dependents.map(|computed| FeatureRef {
+            entity_type: entity.entity_type.clone(),
+            feature: computed.feature.clone(),
+        });
         Ok(Lineage {
-            used_by_services: snapshot.services_that_read(&entity.entity_type, Some(feature)),
-            entity_type: columns.entity_type,
-            feature_type,
-            current: records.current.map(|current| current.record),
-            history: records.history.unwrap_or_default(),
+            used_by_features: used_by_features.collect(),
+            used_by_services: self.registry.snapshot().services_that_read(&entity.entity_type, Some(feature)),
+            feature_type: named.fields().first().map_or(FeatureType::Json, |(_, feature_type)| *feature_type),
+            current,
+            history: records.history.clone().unwrap_or_default(),
+            computed_from,
+            entity_type,
             provenance,
         })
+    }
+
+    /// The hash of the function behind a feature at a schema version.
+    async fn function_hash(
+        &self,
+        now: &SharedEntityType,
+        feature: &FeatureName,
+        schema_version: Option<u32>,
+    ) -> Result<Option<String>, ServiceError> {
+        let hash = |of: &CompiledEntityType| {
+            of.computation(feature).map(|computed| computed.function_hash.to_string())
+        };
+        match schema_version {
+            Some(version) if version != now.registered.schema_version => {
+                let versions = self.registry.schema_versions(now.name()).await?;
+                let then = versions.into_iter().find(|registered| registered.schema_version == version);
+                let compiled = then.and_then(|then| compile(then, &self.settings.defaults).ok());
+                Ok(compiled.as_ref().and_then(hash))
+            }
+            Some(_) => Ok(hash(now)),
+            None => Ok(None),
+        }
     }
 
     pub(super) async fn load_history(
@@ -130,6 +207,22 @@ impl FeatureStore {
         let loaded = self.load_one(entity, columns.fields(), true).await?;
         Ok((columns, loaded))
     }
+}
+
+fn input_features(computed: &Computed) -> Vec<FeatureName> {
+    let features = computed.inputs.iter().filter_map(|input| match &input.source {
+        Source::Feature(name) => Some(name.clone()),
+        Source::Raw(_) | Source::Context(_) | Source::Now => None,
+    });
+    features.collect()
+}
+
+fn raw_inputs(computed: &Computed) -> Vec<String> {
+    let raw = computed.inputs.iter().filter_map(|input| match &input.source {
+        Source::Raw(name) => Some(name.to_string()),
+        Source::Feature(_) | Source::Context(_) | Source::Now => None,
+    });
+    raw.collect()
 }
 
 /// The version of an entity that is there.

@@ -4,10 +4,12 @@
 pub mod batch;
 pub mod columns;
 pub mod compile;
+pub mod compute;
 pub mod embeddings;
 pub mod entities;
 pub mod error;
 pub mod history;
+pub mod jobs;
 mod locks;
 pub mod meters;
 pub mod read;
@@ -25,6 +27,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::store::{Store, StoreDescription, StoreError};
 
 use self::embeddings::EmbeddingProvider;
+use self::jobs::Jobs;
 use self::locks::EntityLocks;
 use self::meters::Meters;
 use self::registry::Registry;
@@ -37,6 +40,8 @@ pub struct Settings {
     pub auto_register: bool,
     pub max_clock_skew: Span,
     pub history_ttl: Span,
+    /// Whether no other process uses the store.
+    pub exclusive_store: bool,
     pub limits: Limits,
 }
 
@@ -60,6 +65,7 @@ pub struct FeatureStore {
     locks: EntityLocks,
     meters: Meters,
     embedding_provider: Arc<dyn EmbeddingProvider>,
+    jobs: Arc<Jobs>,
 }
 
 impl FeatureStore {
@@ -71,11 +77,16 @@ impl FeatureStore {
     ) -> Self {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
         let (locks, meters) = (EntityLocks::default(), Meters::new());
-        Self { store, clock, registry, settings, locks, meters, embedding_provider }
+        let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
+        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
     }
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
     }
 
     pub fn settings(&self) -> &Settings {

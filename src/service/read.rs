@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 
 use super::FeatureStore;
-use super::columns::{Columns, Named};
+use super::columns::{Columns, Named, Request};
 use super::embeddings::Lookup;
 use super::error::ServiceError;
 use crate::domain::compiled::SharedEntityType;
@@ -14,6 +14,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureR
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
+use crate::domain::value::Value;
 use crate::domain::view::{self, Answer};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::store::Load;
@@ -264,7 +265,8 @@ impl FeatureStore {
                 entities.push(answer_fields(&columns, entity_id, records, options, now)?);
             }
             if columns.is_computed_on_read() {
-                self.compute_on_read(&columns, &mut entities, &options.context).await?;
+                let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
+                self.compute_on_read(&columns, &mut entities, &request).await?;
             }
             for answer in entities.iter().flat_map(|entity| &entity.answers) {
                 self.meters.read(answer.status);
@@ -287,12 +289,12 @@ impl FeatureStore {
         &self,
         columns: &Columns,
         entities: &mut [EntityAnswer],
-        context: &Named,
+        request: &Request,
     ) -> Result<(), ServiceError> {
         let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         loop {
-            let mut missing = match complete(columns, entities, context, derivations.as_ref(), &embeddings)? {
+            let mut missing = match complete(columns, entities, request, derivations.as_ref(), &embeddings)? {
                 Completed::All(completed) => {
                     for (entity, answers) in entities.iter_mut().zip(completed) {
                         entity.answers = answers;
@@ -334,7 +336,7 @@ enum Completed {
 fn complete(
     columns: &Columns,
     entities: &[EntityAnswer],
-    context: &Named,
+    request: &Request,
     derivations: &dyn Derivations,
     embeddings: &Lookup<'_>,
 ) -> Result<Completed, ServiceError> {
@@ -342,7 +344,7 @@ fn complete(
     let mut missing = Vec::new();
     let mut completed = Vec::with_capacity(entities.len());
     for entity in entities {
-        match columns.complete(entity.answers.clone(), context, session.as_mut()) {
+        match columns.complete(entity.answers.clone(), request, session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
             Err((feature, DeriveError::Failed(reason))) => {

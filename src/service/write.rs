@@ -9,7 +9,9 @@ use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
-use crate::domain::derive::{Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved};
+use crate::domain::derive::{
+    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved,
+};
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
@@ -167,16 +169,34 @@ impl FeatureStore {
         embeddings: &dyn Embeddings,
         stamp: &Stamp,
     ) -> Result<DraftedRow, Undrafted> {
+        let derivations = entity_type.derivations.as_deref();
+        self.draft_derived(draft, entity_type, derivations, events, raw, embeddings, stamp)
+    }
+
+    /// As [`Self::draft_row`], with the functions given.
+    #[expect(clippy::too_many_arguments, reason = "one row and everything it depends on; used in two places")]
+    pub(super) fn draft_derived(
+        &self,
+        draft: &mut Draft,
+        entity_type: &CompiledEntityType,
+        derivations: Option<&dyn Derivations>,
+        events: &[FeatureEvent],
+        raw: &RawInputs,
+        embeddings: &dyn Embeddings,
+        stamp: &Stamp,
+    ) -> Result<DraftedRow, Undrafted> {
         let before = draft.version();
         let outcomes = draft.write(events, stamp)?;
-        let derived = if entity_type.derivations.is_some() {
+        let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            derive(draft, before, changed, entity_type, raw, embeddings, stamp).inspect_err(|undecided| {
-                if let Undecided::Failed(violations) = undecided {
-                    self.meters.refused(violations);
-                }
-            })?
+            derive(draft, before, changed, entity_type, derivations, raw, embeddings, stamp).inspect_err(
+                |undecided| {
+                    if let Undecided::Failed(violations) = undecided {
+                        self.meters.refused(violations);
+                    }
+                },
+            )?
         } else {
             Vec::new()
         };
@@ -232,6 +252,35 @@ impl FeatureStore {
             }
         }
         Err(ServiceError::Contention)
+    }
+
+    /// Lets `decide` draft as [`Self::commit_loop`] does, and throws the draft away.
+    pub(super) async fn draft_only<T>(
+        &self,
+        entity: &EntityKey,
+        precondition: Precondition,
+        features: &[(FeatureName, FeatureType)],
+        decide: impl Fn(EntityRecords, &Lookup<'_>) -> Result<(Draft, T), Undrafted>,
+    ) -> Result<T, ServiceError> {
+        let mut embeddings = Lookup::new(&*self.embedding_provider);
+        let loaded = self.load_one(entity, features, true).await?;
+        precondition.check(loaded.head.map_or(0, |head| head.version))?;
+        loop {
+            match decide(loaded.clone(), &embeddings) {
+                Ok((_, outcome)) => return Ok(outcome),
+                Err(Undrafted::Refused(error)) => return Err(error),
+                Err(Undrafted::NeedsHistory) => {
+                    return Err(ServiceError::Internal(format!("the history of {entity} was not loaded")));
+                }
+                Err(Undrafted::NeedsEmbeddings(requests)) => {
+                    if !embeddings.fetch(requests).await {
+                        return Err(ServiceError::Internal(
+                            "embeddings are asked for without end".to_owned(),
+                        ));
+                    }
+                }
+            }
+        }
     }
 
     pub(super) async fn load_one(

@@ -21,6 +21,7 @@ pub struct Metered {
     list: Meter,
     provenance: Meter,
     registry: Meter,
+    jobs: Meter,
     ping: Meter,
 }
 
@@ -70,6 +71,7 @@ impl Metered {
             list: Meter::new("list"),
             provenance: Meter::new("provenance"),
             registry: Meter::new("registry"),
+            jobs: Meter::new("jobs"),
             ping: Meter::new("ping"),
         }
     }
@@ -130,6 +132,18 @@ impl Store for Metered {
 
     async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError> {
         self.registry.measure(self.store.archive(entity_type)).await
+    }
+
+    async fn put_job(&self, id: &str, note: &str) -> Result<(), StoreError> {
+        self.jobs.measure(self.store.put_job(id, note)).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.jobs.measure(self.store.jobs()).await
+    }
+
+    async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
+        self.jobs.measure(self.store.delete_jobs(ids)).await
     }
 
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {

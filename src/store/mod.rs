@@ -172,6 +172,15 @@ pub trait Store: Send + Sync + 'static {
     /// The archived schema versions of an entity type, oldest first.
     async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError>;
 
+    /// Keeps the note of a job under its id, in place of an earlier one.
+    async fn put_job(&self, id: &str, note: &str) -> Result<(), StoreError>;
+
+    /// The notes of all jobs with their ids, in no order.
+    async fn jobs(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Forgets jobs; ids that are not there are no error.
+    async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError>;
+
     /// Frees what no longer has to be kept at `now`, a bounded amount a call; says how many
     /// entities, histories and provenance records went. A store that does this by itself has
     /// nothing to do.

@@ -40,10 +40,6 @@ impl Machine<'_> {
         if matches!(value, Val::Unset) { Ok(default) } else { self.int(value, name) }
     }
 
-    pub(super) fn number_or(&self, value: Val, name: &str, default: f64) -> Result<f64, Stop> {
-        if matches!(value, Val::Unset) { Ok(default) } else { self.number(value, name) }
-    }
-
     pub(super) fn is_true(&self, value: Val) -> bool {
         !matches!(value, Val::Unset) && self.heap.truth(value)
     }

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use super::fault::{EmbeddingRequest, Fault, Stop};
+use super::fault::{Fault, Stop};
 use super::heap::Val;
 use super::machine::Machine;
 use super::native::Def;
+pub use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 
 pub(super) const HELPERS: &[Def] = &[Def::new(
     "embed(text, dimension=None)",
@@ -23,21 +24,6 @@ pub(super) const HELPERS: &[Def] = &[Def::new(
 
 /// So many texts one evaluation may ask for at once.
 const MAX_MISSING: usize = 64;
-
-/// What a look-up of an embedding answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Embedding {
-    Here(Arc<[f32]>),
-    /// It has to be fetched first.
-    Fetch,
-    /// It cannot be had, and why: the call of `embed` fails with this.
-    Failed(String),
-}
-
-/// Embeddings that are at hand. A look-up must not wait for anything.
-pub trait Embeddings: Sync {
-    fn get(&self, text: &str, dimension: u32) -> Embedding;
-}
 
 /// The built-in provider: always at hand.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,11 +1,15 @@
 //! Runs expressions.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use starlark_syntax::syntax::ast::BinOp;
 
 use super::fault::{At, Fault, Stop};
 use super::heap::{Function, Obj, Ref, Val};
-use super::ir::{Arguments, Capture, Clause, Comprehension, Expr, ExprKind, Piece, Target, Unary, Yields};
+use super::ir::{
+    Arguments, Call, Capture, Clause, Comprehension, Expr, ExprKind, Method, Piece, Target, Unary, Yields,
+};
 use super::machine::Machine;
 use super::show::{Text, brief};
 
@@ -27,49 +31,79 @@ impl<'p> Machine<'p> {
         }
     }
 
+    /// Only hands over: each kind has a frame of its own, as the native stack is what bounds nesting.
+    #[inline(never)]
     fn eval_compound(&mut self, expr: &'p Expr) -> Result<Val, Stop> {
         self.heap.meter.step()?;
         match &expr.kind {
             ExprKind::Const(_) | ExprKind::Local(_) | ExprKind::Global(_) => self.eval(expr),
-            ExprKind::Cell(slot) => match self.stack[self.base + usize::from(*slot)] {
-                Val::Obj(at) => self.cell(at).ok_or_else(|| self.unset_slot(*slot)),
-                _ => Err(self.unset_slot(*slot)),
-            },
-            ExprKind::Captured(index) => {
-                let value = self.captured(*index).and_then(|at| self.cell(at));
-                value.ok_or_else(|| self.unset("a variable of the enclosing function"))
-            }
-            ExprKind::Binary(op, both) => {
-                let left = self.eval(&both.0)?;
-                let right = self.eval(&both.1)?;
-                self.binary(*op, left, right)
-            }
-            ExprKind::And(both) => {
-                let left = self.eval(&both.0)?;
-                if self.heap.truth(left) { self.eval(&both.1) } else { Ok(left) }
-            }
-            ExprKind::Or(both) => {
-                let left = self.eval(&both.0)?;
-                if self.heap.truth(left) { Ok(left) } else { self.eval(&both.1) }
-            }
-            ExprKind::If(parts) => {
-                let condition = self.eval(&parts.0)?;
-                if self.heap.truth(condition) { self.eval(&parts.1) } else { self.eval(&parts.2) }
-            }
-            ExprKind::Unary(op, inner) => {
-                let value = self.eval(inner)?;
-                self.unary(*op, value)
-            }
+            ExprKind::Cell(slot) => self.eval_cell(*slot),
+            ExprKind::Captured(index) => self.eval_captured(*index),
+            ExprKind::Binary(op, both) => self.eval_binary(*op, both),
+            ExprKind::And(both) => self.eval_logic(both, false),
+            ExprKind::Or(both) => self.eval_logic(both, true),
+            ExprKind::If(parts) => self.eval_if(parts),
+            ExprKind::Unary(op, inner) => self.eval_unary(*op, inner),
             ExprKind::Native(id, arguments) => self.eval_native(*id, arguments),
-            ExprKind::Index(pair) => {
-                let object = self.eval(&pair.0)?;
-                let index = self.eval(&pair.1)?;
-                self.index(object, index)
-            }
-            other => self.eval_rare(other),
+            ExprKind::Index(pair) => self.eval_index(pair),
+            ExprKind::Tuple(items) => self.eval_sequence(items, false),
+            ExprKind::List(items) => self.eval_sequence(items, true),
+            ExprKind::Dict(entries) => self.eval_dict(entries),
+            ExprKind::Slice(parts) => self.eval_slice(parts),
+            ExprKind::Call(call) => self.eval_call(call),
+            ExprKind::Method(method) => self.eval_method(method),
+            ExprKind::Function(code, defaults) => self.make_function(*code, defaults),
+            ExprKind::Comprehension(comprehension) => self.comprehension(comprehension),
+            ExprKind::Format(pieces, values) => self.eval_format(pieces, values),
         }
     }
 
+    fn eval_cell(&mut self, slot: u16) -> Result<Val, Stop> {
+        match self.stack[self.base + usize::from(slot)] {
+            Val::Obj(at) => self.cell(at).ok_or_else(|| self.unset_slot(slot)),
+            _ => Err(self.unset_slot(slot)),
+        }
+    }
+
+    fn eval_captured(&mut self, index: u16) -> Result<Val, Stop> {
+        let value = self.captured(index).and_then(|at| self.cell(at));
+        value.ok_or_else(|| self.unset("a variable of the enclosing function"))
+    }
+
+    #[inline(never)]
+    fn eval_binary(&mut self, op: BinOp, both: &'p (Expr, Expr)) -> Result<Val, Stop> {
+        let left = self.eval(&both.0)?;
+        let right = self.eval(&both.1)?;
+        self.binary(op, left, right)
+    }
+
+    /// `and` and `or`: the left one where its truth is `ends_on`, else the right one.
+    #[inline(never)]
+    fn eval_logic(&mut self, both: &'p (Expr, Expr), ends_on: bool) -> Result<Val, Stop> {
+        let left = self.eval(&both.0)?;
+        if self.heap.truth(left) == ends_on { Ok(left) } else { self.eval(&both.1) }
+    }
+
+    #[inline(never)]
+    fn eval_if(&mut self, parts: &'p (Expr, Expr, Expr)) -> Result<Val, Stop> {
+        let condition = self.eval(&parts.0)?;
+        if self.heap.truth(condition) { self.eval(&parts.1) } else { self.eval(&parts.2) }
+    }
+
+    #[inline(never)]
+    fn eval_unary(&mut self, op: Unary, inner: &'p Expr) -> Result<Val, Stop> {
+        let value = self.eval(inner)?;
+        self.unary(op, value)
+    }
+
+    #[inline(never)]
+    fn eval_index(&mut self, pair: &'p (Expr, Expr)) -> Result<Val, Stop> {
+        let object = self.eval(&pair.0)?;
+        let index = self.eval(&pair.1)?;
+        self.index(object, index)
+    }
+
+    #[inline(never)]
     fn eval_native(&mut self, id: u16, arguments: &'p [Expr]) -> Result<Val, Stop> {
         if arguments.len() <= FEW {
             let mut values = [Val::None; FEW];
@@ -82,83 +116,79 @@ impl<'p> Machine<'p> {
         self.call_native(id, &values, &[])
     }
 
-    /// What is too rare or too large to stand in the frames of the others.
     #[inline(never)]
-    fn eval_rare(&mut self, kind: &'p ExprKind) -> Result<Val, Stop> {
-        match kind {
-            ExprKind::Tuple(items) => {
-                let items = self.values(items)?;
-                self.heap.new_tuple(items)
+    fn eval_sequence(&mut self, items: &'p [Expr], is_list: bool) -> Result<Val, Stop> {
+        let items = self.values(items)?;
+        if is_list { self.heap.new_list(items) } else { self.heap.new_tuple(items) }
+    }
+
+    #[inline(never)]
+    fn eval_dict(&mut self, entries: &'p [(Expr, Expr)]) -> Result<Val, Stop> {
+        let mut dict = IndexMap::with_capacity(entries.len());
+        for (key, value) in entries {
+            let (position, key) = (key.position, self.eval(key)?);
+            let value = self.eval(value)?;
+            let by = self.heap.key(key).at(position)?;
+            if dict.insert(by, (key, value)).is_some() {
+                let message = format!("the key {} stands twice", brief(&self.heap, key));
+                return Err(Fault::failed(message)).at(position);
             }
-            ExprKind::List(items) => {
-                let items = self.values(items)?;
-                self.heap.new_list(items)
-            }
-            ExprKind::Dict(entries) => {
-                let mut dict = IndexMap::with_capacity(entries.len());
-                for (key, value) in entries {
-                    let (position, key) = (key.position, self.eval(key)?);
-                    let value = self.eval(value)?;
-                    let by = self.heap.key(key).at(position)?;
-                    if dict.insert(by, (key, value)).is_some() {
-                        let message = format!("the key {} stands twice", brief(&self.heap, key));
-                        return Err(Fault::failed(message)).at(position);
-                    }
-                }
-                self.heap.new_dict(dict)
-            }
-            ExprKind::Slice(parts) => {
-                let object = self.eval(&parts.0)?;
-                let mut bounds = [Val::None; 3];
-                for (bound, expr) in bounds.iter_mut().zip(&parts.1) {
-                    if let Some(expr) = expr {
-                        *bound = self.eval(expr)?;
-                    }
-                }
-                self.slice(object, bounds)
-            }
-            ExprKind::Call(call) => {
-                let callee = self.eval(&call.callee)?;
-                self.call_with(callee, None, &call.arguments)
-            }
-            ExprKind::Method(method) => {
-                let receiver = self.eval(&method.receiver)?;
-                let kind = match receiver {
-                    Val::Obj(at) => match self.heap.get(at) {
-                        Obj::Str(_) => method.natives[0],
-                        Obj::List(_) => method.natives[1],
-                        Obj::Dict(_) => method.natives[2],
-                        _ => None,
-                    },
-                    _ => None,
-                };
-                match kind {
-                    Some(id) => self.call_with(Val::Native(id), Some(receiver), &method.arguments),
-                    None => {
-                        let message =
-                            format!("{} has no method `{}`", brief(&self.heap, receiver), method.name);
-                        Err(Fault::failed(message))
-                    }
-                }
-            }
-            ExprKind::Function(code, defaults) => self.make_function(*code, defaults),
-            ExprKind::Comprehension(comprehension) => self.comprehension(comprehension),
-            ExprKind::Format(pieces, values) => {
-                let values = self.values(values)?;
-                let mut values = values.into_iter();
-                let mut text = Text::new(&self.heap);
-                for piece in &**pieces {
-                    match piece {
-                        Piece::Text(literal) => text.push(literal)?,
-                        Piece::Value { repr } => text.value(values.next().unwrap_or(Val::None), *repr)?,
-                    }
-                }
-                let text = text.out;
-                self.heap.push(Obj::Str(text.into()))
-            }
-            // The others are evaluated where this is called.
-            _ => Err(Fault::failed("this expression cannot be evaluated")),
         }
+        self.heap.new_dict(dict)
+    }
+
+    #[inline(never)]
+    fn eval_slice(&mut self, parts: &'p (Expr, [Option<Expr>; 3])) -> Result<Val, Stop> {
+        let object = self.eval(&parts.0)?;
+        let mut bounds = [Val::None; 3];
+        for (bound, expr) in bounds.iter_mut().zip(&parts.1) {
+            if let Some(expr) = expr {
+                *bound = self.eval(expr)?;
+            }
+        }
+        self.slice(object, bounds)
+    }
+
+    #[inline(never)]
+    fn eval_call(&mut self, call: &'p Call) -> Result<Val, Stop> {
+        let callee = self.eval(&call.callee)?;
+        self.call_with(callee, None, &call.arguments)
+    }
+
+    #[inline(never)]
+    fn eval_method(&mut self, method: &'p Method) -> Result<Val, Stop> {
+        let receiver = self.eval(&method.receiver)?;
+        let native = match receiver {
+            Val::Obj(at) => match self.heap.get(at) {
+                Obj::Str(_) => method.natives[0],
+                Obj::List(_) => method.natives[1],
+                Obj::Dict(_) => method.natives[2],
+                _ => None,
+            },
+            _ => None,
+        };
+        match native {
+            Some(id) => self.call_with(Val::Native(id), Some(receiver), &method.arguments),
+            None => {
+                let message = format!("{} has no method `{}`", brief(&self.heap, receiver), method.name);
+                Err(Fault::failed(message))
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn eval_format(&mut self, pieces: &'p [Piece], values: &'p [Expr]) -> Result<Val, Stop> {
+        let values = self.values(values)?;
+        let mut values = values.into_iter();
+        let mut text = Text::new(&self.heap);
+        for piece in pieces {
+            match piece {
+                Piece::Text(literal) => text.push(literal)?,
+                Piece::Value { repr } => text.value(values.next().unwrap_or(Val::None), *repr)?,
+            }
+        }
+        let text = text.out;
+        self.heap.push(Obj::Str(text.into()))
     }
 
     fn values(&mut self, exprs: &'p [Expr]) -> Result<Vec<Val>, Stop> {
@@ -179,9 +209,21 @@ impl<'p> Machine<'p> {
         if arguments.only_positional() {
             return self.call(callee, &positional, &[]);
         }
-        let mut named: Vec<(&'p str, Val)> = Vec::with_capacity(arguments.named.len());
+        let names = self.named_arguments(arguments, &mut positional)?;
+        let named: Vec<(&str, Val)> = names.iter().map(|(name, value)| (&**name, *value)).collect();
+        self.call(callee, &positional, &named)
+    }
+
+    /// Evaluates `name=value`, `*args` and `**kwargs`.
+    #[inline(never)]
+    fn named_arguments(
+        &mut self,
+        arguments: &'p Arguments,
+        positional: &mut Vec<Val>,
+    ) -> Result<Vec<(Cow<'p, str>, Val)>, Stop> {
+        let mut named: Vec<(Cow<'p, str>, Val)> = Vec::with_capacity(arguments.named.len());
         for (name, argument) in &arguments.named {
-            named.push((name, self.eval(argument)?));
+            named.push((Cow::Borrowed(name), self.eval(argument)?));
         }
         if let Some(args) = &arguments.args {
             let args = self.eval(args)?;
@@ -189,8 +231,6 @@ impl<'p> Machine<'p> {
             self.heap.meter.alloc(more.len() * size_of::<Val>())?;
             positional.extend(more);
         }
-        let mut named: Vec<(std::borrow::Cow<'p, str>, Val)> =
-            named.into_iter().map(|(name, value)| (name.into(), value)).collect();
         if let Some(kwargs) = &arguments.kwargs {
             let kwargs = self.eval(kwargs)?;
             let Some(dict) = self.heap.dict(kwargs) else {
@@ -202,15 +242,14 @@ impl<'p> Machine<'p> {
                 };
                 self.heap.meter.scan(name.len())?;
                 self.heap.meter.alloc(name.len())?;
+                self.heap.meter.work(named.len() / 4)?;
                 if named.iter().any(|(other, _)| *other == *name) {
                     return Err(Fault::failed(format!("`{}` is given twice", brief(&self.heap, *key))));
                 }
-                self.heap.meter.work(named.len() / 4)?;
-                named.push((name.to_owned().into(), *value));
+                named.push((Cow::Owned(name.to_owned()), *value));
             }
         }
-        let named: Vec<(&str, Val)> = named.iter().map(|(name, value)| (&**name, *value)).collect();
-        self.call(callee, &positional, &named)
+        Ok(named)
     }
 
     fn cell(&self, at: Ref) -> Option<Val> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::domain::derive::EmbeddingRequest;
+
 /// Something wrong with a source, found when it is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {
@@ -88,13 +90,6 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
-}
-
-/// A text whose embedding an evaluation needs and did not have.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EmbeddingRequest {
-    pub text: String,
-    pub dimension: u32,
 }
 
 /// Why a call has no result.

@@ -33,7 +33,12 @@ impl<'a> Fingerprints<'a> {
         for statement in statements {
             let (begin, end) = (statement.span.begin().get() as usize, statement.span.end().get() as usize);
             let own = tokens.iter().filter(|(at, _)| (begin..end).contains(at));
-            let text: String = own.map(|(_, token)| token.as_str()).collect();
+            let mut own: Vec<&str> = own.map(|(_, token)| token.as_str()).collect();
+            // How far a statement's span reaches into the blank lines after it is not its meaning.
+            while own.last().is_some_and(|token| matches!(*token, "Newline\n" | "Dedent\n")) {
+                own.pop();
+            }
+            let text = own.concat();
             let mut reads = HashSet::new();
             scope::mentioned_in_statement(statement, &mut reads);
             let reads: BTreeSet<String> = reads.into_iter().collect();
@@ -81,7 +86,7 @@ fn tokens(source: &str) -> Vec<(usize, String)> {
             (Token::Newline, [.., (_, Token::Indent), (_, Token::String(_))]) => {
                 tokens.pop();
             }
-            (Token::Newline, [.., (_, Token::Newline)]) => {}
+            (Token::Newline, [.., (_, Token::Newline | Token::Indent | Token::Dedent)]) => {}
             (token, _) => tokens.push((begin, token)),
         }
     }

@@ -41,8 +41,8 @@ impl Default for Limits {
 /// Steps between two looks at the clock: a step is some 10–100 ns.
 const STEPS_PER_CLOCK_LOOK: i64 = 4096;
 /// Levels of nested expressions and statements that are being evaluated at once, over all calls.
-/// Each is one frame of the native stack, at most about 1 KiB in an unoptimised build; a thread
-/// of the runtime has 2 MiB.
+/// A level takes at most about 1.3 KiB of the native stack in an unoptimised build (`lower` counts
+/// what takes more as several); a thread of the runtime has 2 MiB.
 pub(super) const MAX_NESTING: u32 = 1000;
 
 /// What is left of the [`Limits`].
@@ -94,7 +94,7 @@ impl Meter {
 
     /// Charges the copying or scanning of so many bytes.
     pub(super) fn scan(&self, bytes: usize) -> Result<(), Stop> {
-        self.work(1 + bytes / 64)
+        self.work(1 + bytes / 256)
     }
 
     #[cold]

@@ -134,14 +134,21 @@ impl Lowerer<'_> {
 
     /// Counts one level of nesting around `inner`.
     pub(super) fn nested<T>(&mut self, span: Span, inner: impl FnOnce(&mut Self) -> T) -> T {
+        self.deeper(span, 1, inner)
+    }
+
+    /// Counts levels of nesting around `inner`: as many as it takes of the native stack when it
+    /// runs, one being a frame or two of an operator.
+    pub(super) fn deeper<T>(&mut self, span: Span, levels: u32, inner: impl FnOnce(&mut Self) -> T) -> T {
         let scope = self.scope();
-        scope.level += 1;
+        let was_fine = scope.depth <= MAX_DEPTH;
+        scope.level += levels;
         scope.depth = scope.depth.max(scope.level);
-        if scope.level == MAX_DEPTH + 1 {
-            self.problem(span, format!("is nested more than {MAX_DEPTH} levels deep; split it up"));
+        if was_fine && scope.depth > MAX_DEPTH {
+            self.problem(span, "is nested too deep; split it up");
         }
         let result = inner(self);
-        self.scope().level -= 1;
+        self.scope().level -= levels;
         result
     }
 
@@ -190,7 +197,8 @@ impl Lowerer<'_> {
             AstStatement::For(for_) => {
                 let over = self.expr(&for_.over);
                 let target = self.target(&for_.var.node, for_.var.span);
-                StmtKind::For(target, over, self.block(&for_.body))
+                let body = self.deeper(for_.body.span, 3, |this| this.block(&for_.body));
+                StmtKind::For(target, over, body)
             }
             AstStatement::Def(def) => {
                 let mut shared = HashSet::new();

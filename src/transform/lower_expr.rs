@@ -149,12 +149,12 @@ impl Lowerer<'_> {
             if natives == [None; 3] {
                 return self.refuse(name.span, format!("no value has a method `{}`", name.node));
             }
-            let arguments = self.arguments(arguments);
+            let arguments = self.arguments(arguments, span);
             let name: Arc<str> = name.node.as_str().into();
             return ExprKind::Method(Box::new(Method { receiver, name, natives, arguments }));
         }
         let callee = self.expr(callee);
-        let arguments = self.arguments(arguments);
+        let arguments = self.arguments(arguments, span);
         if let ExprKind::Const(Val::Native(id)) = callee.kind {
             let native = native::get(id);
             self.check_native(native, &arguments, span);
@@ -182,7 +182,11 @@ impl Lowerer<'_> {
         }
     }
 
-    fn arguments(&mut self, arguments: &[AstArgument]) -> Arguments {
+    fn arguments(&mut self, arguments: &[AstArgument], span: Span) -> Arguments {
+        self.deeper(span, 2, |this| this.each_argument(arguments))
+    }
+
+    fn each_argument(&mut self, arguments: &[AstArgument]) -> Arguments {
         let mut lowered = Arguments::default();
         for argument in arguments {
             match &argument.node {
@@ -198,6 +202,17 @@ impl Lowerer<'_> {
     }
 
     fn comprehension(
+        &mut self,
+        first: &ForClause,
+        rest: &[AstClause],
+        yields: impl FnOnce(&mut Self) -> Yields,
+    ) -> ExprKind {
+        // Each clause runs inside the one before it, all inside the loop.
+        let levels = 4 + 4 * rest.len() as u32;
+        self.deeper(first.over.span, levels, |this| this.clauses(first, rest, yields))
+    }
+
+    fn clauses(
         &mut self,
         first: &ForClause,
         rest: &[AstClause],
@@ -219,9 +234,6 @@ impl Lowerer<'_> {
         }
         let yields = yields(self);
         self.scope().leave_comprehension();
-        // Each clause runs inside the one before it.
-        let scope = self.scope();
-        scope.depth = scope.depth.max(scope.level + clauses.len() as u32);
         ExprKind::Comprehension(Box::new(Comprehension { clauses, yields }))
     }
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::embedding::Embeddings;
-use super::fault::{At, EmbeddingRequest, ErrorKind, Fault, Stop};
+use super::fault::{At, ErrorKind, Fault, Stop};
 use super::heap::{Heap, Obj, Ref, Val};
 use super::ir::{Block, Body, Code, Stmt, StmtKind, Target};
 use super::limits::MAX_NESTING;
 use super::native;
 use super::show::brief;
+use crate::domain::derive::EmbeddingRequest;
 
 /// The module's names: being defined, or all there.
 pub(super) enum Globals<'p> {

@@ -153,13 +153,19 @@ impl Native {
         read
     }
 
-    /// How messages call it.
+    /// Its name without that of its type.
+    #[cfg(test)]
     pub(super) fn title(&self) -> &'static str {
         if self.is_method {
             self.name.split_once('.').map_or(self.name, |(_, method)| method)
         } else {
             self.name
         }
+    }
+
+    /// The namespace or type it belongs to; empty for a function that is called by its name alone.
+    pub(super) fn group(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(group, _)| group)
     }
 
     /// Where the parameter that takes the rest stands, and how many can be given by position else.
@@ -288,7 +294,7 @@ pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         (super::helpers::text::edit_distance(&name, &letters), candidate)
     });
     distances
-        .filter(|(distance, _)| *distance <= (name.len() / 3).clamp(1, 3))
+        .filter(|(distance, _)| *distance <= (name.len() / 3).min(3) && *distance > 0)
         .min()
         .map(|(_, candidate)| candidate.to_owned())
 }

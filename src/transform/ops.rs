@@ -3,7 +3,7 @@
 use starlark_syntax::syntax::ast::BinOp;
 
 use super::fault::{Fault, Stop};
-use super::heap::{ENTRY, Key, Obj, Range, StrKey, VALUE, Val};
+use super::heap::{ENTRY, Key, Obj, Range, StrKey, VALUE, Val, float_key};
 use super::machine::Machine;
 use super::show::brief;
 
@@ -171,8 +171,13 @@ impl Machine<'_> {
                 None => dict.entries.contains_key(&self.heap.key(item)?),
             });
         }
-        match (container, item) {
-            (Val::Obj(at), Val::Int(number)) if let Obj::Range(range) = self.heap.get(at) => {
+        match container {
+            Val::Obj(at) if let Obj::Range(range) = self.heap.get(at) => {
+                let number = match item {
+                    Val::Int(number) => number,
+                    Val::Float(number) if let Key::Int(number) = float_key(number) => number,
+                    _ => return Ok(false),
+                };
                 let offset = i128::from(number) - i128::from(range.start);
                 let step = i128::from(range.step);
                 Ok(offset % step == 0 && (0..i128::from(range.len)).contains(&(offset / step)))
@@ -181,7 +186,7 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn index(&self, object: Val, index: Val) -> Result<Val, Stop> {
+    pub(super) fn index(&mut self, object: Val, index: Val) -> Result<Val, Stop> {
         if let Some(dict) = self.heap.dict(object) {
             let entry = match self.heap.str(index) {
                 Some(text) => {
@@ -207,8 +212,11 @@ impl Machine<'_> {
         match object {
             Val::Obj(r) => match self.heap.get(r) {
                 Obj::Range(range) => Ok(Val::Int(range.item(position(at, range.len as usize)? as i64))),
-                Obj::Str(_) => {
-                    Err(Fault::failed("a string cannot be indexed by one number; use a slice s[i:i+1]"))
+                Obj::Str(text) => {
+                    self.heap.meter.scan(text.len())?;
+                    let at = position(at, text.chars().count())?;
+                    let character = text.chars().nth(at).unwrap_or_default();
+                    self.heap.new_str(character.encode_utf8(&mut [0; 4]) as &str)
                 }
                 _ => Err(Fault::failed(format!("{} cannot be indexed", brief(&self.heap, object)))),
             },

@@ -72,6 +72,7 @@ impl<'a> Text<'a> {
                     Obj::Range(range) => {
                         let stop = range.item(range.len);
                         self.push(&match range.step {
+                            1 if range.start == 0 => format!("range({stop})"),
                             1 => format!("range({}, {stop})", range.start),
                             step => format!("range({}, {stop}, {step})", range.start),
                         })

@@ -8,6 +8,7 @@
 mod commit;
 mod entity;
 mod fault;
+mod jobs;
 mod key;
 mod open;
 mod prepared;
@@ -151,6 +152,20 @@ impl Store for EmbeddedStore {
 
     async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError> {
         self.writer.read(|transaction| registry::archive(transaction, entity_type))
+    }
+
+    async fn put_job(&self, id: &str, note: &str) -> Result<(), StoreError> {
+        let (id, note) = (id.to_owned(), note.to_owned());
+        self.writer.run(move |tables| jobs::put(tables, &id, &note)).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.writer.read(jobs::load)
+    }
+
+    async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
+        let ids = ids.to_vec();
+        self.writer.run(move |tables| jobs::delete(tables, &ids)).await
     }
 
     /// Also makes a checkpoint where something was written since the last, so that a store which

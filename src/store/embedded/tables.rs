@@ -21,6 +21,8 @@ pub const PROVENANCE_DUE: TableDefinition<Bytes, ()> = TableDefinition::new("pro
 pub const DOCUMENTS: TableDefinition<(u8, &'static str), &'static str> = TableDefinition::new("documents");
 pub const SCHEMA_VERSIONS: TableDefinition<(&'static str, u32), &'static str> =
     TableDefinition::new("schema_versions");
+/// Id → the note of a job.
+pub const JOBS: TableDefinition<&'static str, &'static str> = TableDefinition::new("jobs");
 /// The numbers of [`meta`].
 pub const META: TableDefinition<&'static str, u64> = TableDefinition::new("meta");
 
@@ -43,6 +45,7 @@ pub struct Tables<'t> {
     pub provenance_due: Table<'t, Bytes, ()>,
     pub documents: Table<'t, (u8, &'static str), &'static str>,
     pub schema_versions: Table<'t, (&'static str, u32), &'static str>,
+    pub jobs: Table<'t, &'static str, &'static str>,
     pub meta: Table<'t, &'static str, u64>,
     /// Whether there is anything to commit. Whoever writes says so.
     pub changed: bool,
@@ -64,6 +67,7 @@ impl<'t> Tables<'t> {
             provenance_due: transaction.open_table(PROVENANCE_DUE)?,
             documents: transaction.open_table(DOCUMENTS)?,
             schema_versions: transaction.open_table(SCHEMA_VERSIONS)?,
+            jobs: transaction.open_table(JOBS)?,
             meta: transaction.open_table(META)?,
             changed: false,
             checkpoint: false,

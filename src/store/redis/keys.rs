@@ -71,6 +71,11 @@ impl Keys {
         join(&[&self.prefix, ":{provenance}:digest:", digest])
     }
 
+    /// The notes of jobs.
+    pub fn jobs(&self) -> Bytes {
+        join(&[&self.prefix, ":{jobs}"])
+    }
+
     pub fn registry(&self, part: &str) -> Bytes {
         join(&[&self.prefix, ":{registry}:", part])
     }

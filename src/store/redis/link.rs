@@ -63,7 +63,9 @@ impl Link {
     }
 
     pub fn is_up(&self) -> bool {
-        self.client.is_connected() && !self.state.broken.load(Ordering::Relaxed)
+        let state = &self.state;
+        let off = state.broken.load(Ordering::Relaxed) || state.closing.load(Ordering::Relaxed);
+        self.client.is_connected() && !off
     }
 
     /// Why a command is refused now.

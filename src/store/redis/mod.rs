@@ -16,6 +16,7 @@ mod commit;
 mod connect;
 mod describe;
 mod errors;
+mod jobs;
 mod keys;
 mod link;
 mod list;
@@ -133,6 +134,18 @@ impl Store for RedisStore {
     /// Redis expires keys by itself.
     async fn reap(&self, _now: Timestamp) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    async fn put_job(&self, id: &str, note: &str) -> Result<(), StoreError> {
+        self.write_job(id, note).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read_jobs().await
+    }
+
+    async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
+        self.remove_jobs(ids).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
