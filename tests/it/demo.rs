@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::server_process::binary;
+use crate::readme_server::binary;
 
 fn demo(args: &[&str], temporary: &Path) -> Command {
     let mut command = binary();

@@ -7,7 +7,7 @@ use std::process::Command;
 use feature_store::config::Config;
 use serde_json::Value;
 
-use crate::server_process::ServerProcess;
+use crate::readme_server::ServerProcess;
 
 /// What differs from run to run. Only that it is there is checked.
 const OF_THE_MOMENT: [&str; 10] = [

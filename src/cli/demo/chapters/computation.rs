@@ -54,5 +54,6 @@ pub async fn computation(walk: &mut Walk) -> Result<(), String> {
         Call::post("/v1/entity-types/article/recompute".to_owned(), ""),
         Expected::status(202).with("/kind", "recompute"),
     )
-    .await
+    .await?;
+    Ok(())
 }
