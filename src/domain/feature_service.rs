@@ -18,7 +18,7 @@ pub struct FeatureServiceSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// The features in the order the model wants them, as `product.price`.
-    #[schema(value_type = Vec<String>, min_items = 1, example = json!(["user.age", "product.price"]))]
+    #[schema(min_items = 1, example = json!(["user.age", "product.price"]))]
     pub features: Vec<FeatureRef>,
 }
 

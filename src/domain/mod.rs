@@ -2,8 +2,9 @@
 //!
 //! In the order data flows: a request's [`name`]s, [`time`]s and [`value`]s are checked against a
 //! [`compiled`] [`schema`], with a list of [`violation`]s where they do not fit; a [`draft`]
-//! decides what a write does to what is [`record`]ed, and [`derive`] what follows from it; the [`envelope`] is the form in which
-//! records are stored; a [`view`] decides what a read answers.
+//! decides what a write does to what is [`record`]ed, and [`derive`] what follows from it; the
+//! [`envelope`] is the form in which records are stored; a [`view`] decides what a read answers;
+//! [`whole`] is how documents write counts.
 
 pub mod compiled;
 pub mod derive;
@@ -19,6 +20,7 @@ pub mod value;
 mod varint;
 pub mod view;
 pub mod violation;
+pub mod whole;
 
 #[cfg(test)]
 mod properties;

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::name::{EntityType, FeatureName};
 use super::time::{Span, Timestamp, Ttl};
 use super::value::TypeName;
+use super::whole;
 
 /// What happens to a feature that the schema does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -35,16 +36,14 @@ pub struct EntityTypeSchema {
     pub schema_mode: SchemaMode,
     /// How long after its write a value is kept and served: seconds, text such as `"30d"`, or `"never"`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "30d")]
     pub ttl: Option<Ttl>,
     /// How many versions of each feature are kept, the current one among them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000)]
     pub max_versions: Option<u32>,
     /// `false`: no history is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versioning: Option<bool>,
-    #[schema(value_type = BTreeMap<String, FeatureSchema>)]
     pub features: IndexMap<FeatureName, FeatureSchema>,
     /// Inputs of computed features that are given when they are computed and not kept. For a
     /// feature computed on read they come from the request's context.
@@ -132,7 +131,7 @@ pub struct FeatureSchema {
     #[serde(rename = "type")]
     pub type_name: TypeName,
     /// How many numbers an embedding has; only for embeddings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 65536)]
     pub dimension: Option<u32>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -154,16 +153,18 @@ pub struct FeatureSchema {
     pub maximum: Option<serde_json::Number>,
     /// The only values allowed.
     #[serde(default, rename = "enum", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>, min_items = 1)]
     pub allowed: Option<Vec<serde_json::Value>>,
     /// A regular expression that a string must contain a match of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     /// Least length of a string, in characters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295i64)]
     pub min_length: Option<u32>,
     /// Greatest length of a string, in characters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295i64)]
     pub max_length: Option<u32>,
     /// Whether an entity must have it: a write that leaves an entity without it is refused.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -174,17 +175,15 @@ pub struct FeatureSchema {
     pub nullable: bool,
     /// Served, with the status `defaulted`, where there is no value or it has expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub default: Option<serde_json::Value>,
     /// How long after its write a value is kept and served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "24h")]
     pub ttl: Option<Ttl>,
     /// How old by event time a value may be and still be served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "1d")]
     pub max_age: Option<Span>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000)]
     pub max_versions: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,7 +255,6 @@ fn yes() -> bool {
 /// A schema as it stands in the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RegisteredEntityType {
-    #[schema(value_type = String, example = "product")]
     pub entity_type: EntityType,
     /// A number per entity type: every accepted change takes the next one, from 1.
     pub schema_version: u32,

@@ -157,7 +157,10 @@ impl Span {
     fn parse_text(text: &str) -> Option<Self> {
         let mut rest = text;
         let mut total: u64 = 0;
-        if let Ok(seconds) = rest.parse::<f64>() {
+        // `1e3`, `+5` and the like are no way to write a length of time.
+        if rest.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+            && let Ok(seconds) = rest.parse::<f64>()
+        {
             return Self::from_seconds(seconds);
         }
         while !rest.is_empty() {
@@ -174,7 +177,7 @@ impl Span {
 
     fn from_seconds(seconds: f64) -> Option<Self> {
         // The bounds keep the cast exact; NaN fails the comparison.
-        (seconds > 0.0 && seconds <= Self::MAX_MILLIS as f64 / 1000.0)
+        (seconds >= 0.001 && seconds <= Self::MAX_MILLIS as f64 / 1000.0)
             .then(|| Self::from_millis((seconds * 1000.0).round() as u64))
             .flatten()
     }

@@ -13,7 +13,7 @@ use super::answer::Json;
 use super::extract::{JsonBody, RawMembers};
 use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
-use super::schemas::{DurationText, EntityIdsByType, FeaturesToWrite, TtlText};
+use super::schemas::{EntityIdsByType, FeaturesOfRow};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
@@ -37,6 +37,7 @@ pub struct ReadBatchRequest<'a> {
     features: Option<Vec<String>>,
     /// A feature service, as `ranking` or `ranking@2`, instead of features.
     #[serde(default)]
+    #[schema(value_type = Option<FeatureServiceRef>)]
     feature_service: Option<String>,
     #[serde(default)]
     include: Vec<Include>,
@@ -48,7 +49,6 @@ pub struct ReadBatchRequest<'a> {
     as_of: Option<Timestamp>,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
-    #[schema(value_type = Option<DurationText>)]
     max_age: Option<Span>,
     /// Values for features that are computed when they are read.
     #[serde(default, borrow)]
@@ -182,7 +182,6 @@ fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bo
 #[schema(example = json!({"entity_type": "product", "source": "catalogue-sync", "run_id": "2026-01-02", "atomic": false,
     "rows": [{"entity_id": "1", "features": {"price": 1.5}, "event_timestamp": "2026-01-02T03:04:05Z"}]}))]
 pub struct WriteBatchRequest<'a> {
-    #[schema(value_type = String, pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)]
     entity_type: EntityType,
     #[serde(borrow)]
     rows: Vec<WriteBatchRow<'a>>,
@@ -191,7 +190,6 @@ pub struct WriteBatchRequest<'a> {
     atomic: bool,
     /// The ttl of rows that have none of their own.
     #[serde(default)]
-    #[schema(value_type = Option<TtlText>)]
     ttl: Option<Ttl>,
     #[serde(default)]
     #[schema(max_length = 1024)]
@@ -208,16 +206,14 @@ pub struct WriteBatchRequest<'a> {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteBatchRow<'a> {
-    #[schema(value_type = String, min_length = 1, max_length = 256)]
     entity_id: EntityId,
     #[serde(borrow)]
-    #[schema(value_type = FeaturesToWrite)]
+    #[schema(value_type = FeaturesOfRow)]
     features: RawMembers<'a>,
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     event_timestamp: Option<Timestamp>,
     #[serde(default)]
-    #[schema(value_type = Option<TtlText>)]
     ttl: Option<Ttl>,
 }
 

@@ -12,12 +12,12 @@ use super::answer::{Json, etag};
 use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers};
 use super::features::origin;
 use super::problem::{ChangeProblems, Problem, ReadProblems};
-use super::schemas::{FeaturesToWrite, TtlText};
+use super::schemas::{FeaturesToWrite, VersionMatch};
 use super::values::{ByFeature, FeatureValue, by_feature};
 use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::Source;
 use crate::domain::draft::Outcome;
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityId, EntityKey, EntityType};
 use crate::domain::record::Version;
 use crate::domain::time::{Timestamp, Ttl};
 use crate::domain::value::Value;
@@ -47,7 +47,6 @@ pub struct ComputeRequest<'a> {
     event_timestamp: Option<Timestamp>,
     /// How long the features among the raw data are served.
     #[serde(default)]
-    #[schema(value_type = Option<TtlText>)]
     ttl: Option<Ttl>,
     #[serde(default)]
     #[schema(max_length = 1024)]
@@ -116,9 +115,9 @@ pub struct ExplainedInput<'a> {
     post, path = "/v1/entities/{entity_type}/{entity_id}/compute",
     operation_id = "compute_features", tag = "computation",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("If-Match" = Option<String>, Header, description = "Only if the entity is at this version, as in \"7\""),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("If-Match" = Option<VersionMatch>, Header, description = "Only if the entity is at this version, as in \"7\"", example = "\"7\""),
     ),
     request_body = inline(ComputeRequest),
     responses((status = 200, description = "What was computed", body = inline(ComputeResponse)), ChangeProblems)
@@ -177,7 +176,7 @@ pub async fn compute_features(
 #[utoipa::path(
     post, path = "/v1/entity-types/{entity_type}/recompute",
     operation_id = "recompute_features", tag = "computation",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product")),
     responses((status = 202, description = "Started", body = Job, headers(("Location" = String, description = "The job"))), ChangeProblems)
 )]
 pub async fn recompute_features(
@@ -260,7 +259,7 @@ pub struct GraphEdge<'a> {
 #[utoipa::path(
     get, path = "/v1/entity-types/{entity_type}/graph",
     operation_id = "get_graph", tag = "computation",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128), GraphQuery),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product"), GraphQuery),
     responses((status = 200, description = "The graph", content((inline(GraphResponse) = "application/json"), (String = "text/vnd.graphviz"), (String = "text/vnd.mermaid"))), ReadProblems)
 )]
 pub async fn get_graph(

@@ -9,7 +9,7 @@ use super::App;
 use super::answer::Json;
 use super::extract::{EntityPath, Path, Query};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityId, EntityKey, EntityType};
 
 /// Which part of a listing is wanted.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -41,7 +41,7 @@ pub struct ListEntitiesResponse {
 #[utoipa::path(
     get, path = "/v1/entities/{entity_type}",
     operation_id = "list_entities", tag = "entities",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128), ListQuery),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product"), ListQuery),
     responses((status = 200, description = "A page of ids", body = inline(ListEntitiesResponse)), ReadProblems)
 )]
 pub async fn list_entities(
@@ -65,8 +65,8 @@ pub async fn list_entities(
     delete, path = "/v1/entities/{entity_type}/{entity_id}",
     operation_id = "delete_entity", tag = "entities",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
     ),
     responses((status = 204, description = "Deleted"), ChangeProblems)
 )]

@@ -36,7 +36,7 @@ pub async fn list_entity_types(State(app): State<App>) -> Result<Json<ListEntity
 #[utoipa::path(
     get, path = "/v1/entity-types/{entity_type}",
     operation_id = "get_entity_type", tag = "registry",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product")),
     responses((status = 200, description = "The schema", body = RegisteredEntityType), ReadProblems)
 )]
 pub async fn get_entity_type(
@@ -79,7 +79,7 @@ pub struct PutEntityTypeResponse<'a> {
 #[utoipa::path(
     put, path = "/v1/entity-types/{entity_type}",
     operation_id = "put_entity_type", tag = "registry",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128), PutQuery),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product"), PutQuery),
     request_body(content((EntityTypeSchema = "application/json"), (EntityTypeSchema = "application/yaml"))),
     responses(
         (status = 200, description = "Changed, or unchanged", body = inline(PutEntityTypeResponse)),
@@ -121,7 +121,7 @@ pub struct DeleteEntityTypeQuery {
 #[utoipa::path(
     delete, path = "/v1/entity-types/{entity_type}",
     operation_id = "delete_entity_type", tag = "registry",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128), DeleteEntityTypeQuery),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product"), DeleteEntityTypeQuery),
     responses((status = 204, description = "Deleted"), ChangeProblems)
 )]
 pub async fn delete_entity_type(
@@ -144,7 +144,7 @@ pub struct ListSchemaVersionsResponse {
 #[utoipa::path(
     get, path = "/v1/entity-types/{entity_type}/schema-versions",
     operation_id = "list_schema_versions", tag = "registry",
-    params(("entity_type" = String, Path, description = "The entity type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128)),
+    params(("entity_type" = EntityType, Path, description = "The entity type", example = "product")),
     responses((status = 200, description = "Every version of the schema", body = inline(ListSchemaVersionsResponse)), ReadProblems)
 )]
 pub async fn list_schema_versions(

@@ -107,10 +107,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
             _ => return Err(unsupported("application/json or application/yaml")),
         };
         let bytes = body(request, state).await?;
-        if yaml {
-            return Ok(Self(parse_yaml(&bytes)?));
-        }
-        Ok(Self(parse_json(&bytes)?))
+        Ok(Self(if yaml { parse_yaml(&bytes)? } else { parse_json(&bytes)? }))
     }
 }
 
@@ -149,18 +146,18 @@ fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
 /// while the thread that reads can do nothing else. Schemas of thousands of features are shorter.
 const MAX_YAML_BYTES: usize = 256 << 10;
 
-/// A file that is empty by mistake must not pass for a document without members.
+/// By way of JSON, so that both forms of a document follow the same rules: read directly, a null would
+/// pass for an empty object, and `no` or `1` for a text.
 fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.len() > MAX_YAML_BYTES {
         let detail = format!("a YAML document has at most {MAX_YAML_BYTES} bytes; send larger ones as JSON");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail));
     }
-    let deserializer = yaml_serde::Deserializer::from_slice(bytes);
-    match Option::<T>::deserialize(Objects(deserializer)) {
-        Ok(Some(document)) => Ok(document),
-        Ok(None) => Err(Problem::invalid("the body has no YAML document in it")),
-        Err(error) => Err(Problem::invalid(format!("the body is not the YAML that is wanted: {error}"))),
-    }
+    let mut json = Vec::with_capacity(bytes.len());
+    let mut writer = serde_json::Serializer::new(&mut json);
+    serde_transcode::transcode(yaml_serde::Deserializer::from_slice(bytes), &mut writer)
+        .map_err(|error| Problem::invalid(format!("the body is not YAML that JSON could say: {error}")))?;
+    parse_json(&json)
 }
 
 /// Parses a body that has failed already once more, to say where it fails.
@@ -173,7 +170,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
     };
     let pointer = pointer(error.path());
     let message = error.into_inner().to_string();
-    let detail = format!("the body is not the JSON that is wanted: {message}");
+    let detail = format!("the body is not the document that is wanted: {message}");
     let violation = Violation::at(&pointer, ViolationCode::InvalidValue, message);
     Problem::invalid(detail).with_errors(vec![violation])
 }

@@ -71,7 +71,7 @@ pub struct ServicePath {
 #[utoipa::path(
     get, path = "/v1/feature-services/{name}",
     operation_id = "get_feature_service", tag = "registry",
-    params(("name" = String, Path, description = "The feature service, as `ranking` or `ranking@2`", example = "ranking", pattern = "^[A-Za-z_][A-Za-z0-9_-]*(@[1-9][0-9]*)?$", max_length = 139)),
+    params(("name" = FeatureServiceRef, Path, description = "The feature service, as `ranking` or `ranking@2`", example = "ranking")),
     responses((status = 200, description = "The feature service", body = inline(FeatureServiceResponse)), ReadProblems)
 )]
 pub async fn get_feature_service(
@@ -91,7 +91,6 @@ pub async fn get_feature_service(
 /// What putting a feature service made.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct PutFeatureServiceResponse {
-    #[schema(value_type = String)]
     name: FeatureServiceName,
     #[serde(flatten)]
     version: FeatureServiceVersion,
@@ -103,11 +102,11 @@ pub struct PutFeatureServiceResponse {
 #[utoipa::path(
     put, path = "/v1/feature-services/{name}",
     operation_id = "put_feature_service", tag = "registry",
-    params(("name" = String, Path, description = "The feature service", example = "ranking", pattern = "^[A-Za-z_][A-Za-z0-9_-]*$", max_length = 128)),
+    params(("name" = FeatureServiceName, Path, description = "The feature service", example = "ranking")),
     request_body(content((FeatureServiceSpec = "application/json"), (FeatureServiceSpec = "application/yaml"))),
     responses(
-        (status = 200, description = "A new version, or unchanged", body = inline(PutFeatureServiceResponse)),
-        (status = 201, description = "Created", body = inline(PutFeatureServiceResponse)),
+        (status = 200, description = "A new version, or unchanged", body = PutFeatureServiceResponse),
+        (status = 201, description = "Created", body = PutFeatureServiceResponse),
         ChangeProblems,
     )
 )]
@@ -131,7 +130,7 @@ pub async fn put_feature_service(
 #[utoipa::path(
     delete, path = "/v1/feature-services/{name}",
     operation_id = "delete_feature_service", tag = "registry",
-    params(("name" = String, Path, description = "The feature service", example = "ranking", pattern = "^[A-Za-z_][A-Za-z0-9_-]*$", max_length = 128)),
+    params(("name" = FeatureServiceName, Path, description = "The feature service", example = "ranking")),
     responses((status = 204, description = "Deleted"), ChangeProblems)
 )]
 pub async fn delete_feature_service(

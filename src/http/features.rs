@@ -10,10 +10,10 @@ use super::App;
 use super::answer::{Json, etag};
 use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers, split_names};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
-use super::schemas::{FeaturesToWrite, TtlText};
+use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
-use crate::domain::name::{EntityKey, FeatureServiceRef};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::{FeatureType, Value};
@@ -41,7 +41,6 @@ pub struct WriteFeaturesRequest<'a> {
     event_timestamp: Option<Timestamp>,
     /// How long these values are served; goes before every other ttl.
     #[serde(default)]
-    #[schema(value_type = Option<TtlText>)]
     ttl: Option<Ttl>,
     /// The system or pipeline that writes.
     #[serde(default)]
@@ -116,9 +115,9 @@ pub fn written(entity: &EntityKey, written: &Written) -> Response {
     post, path = "/v1/entities/{entity_type}/{entity_id}/features",
     operation_id = "write_features", tag = "features",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("If-Match" = Option<String>, Header, description = "Write only if the entity is at this version, as in \"7\" (\"0\": not there yet), or * (is there)"),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("If-Match" = Option<VersionMatch>, Header, description = "Write only if the entity is at this version, as in \"7\" (\"0\": not there yet), or * (is there)", example = "\"7\""),
     ),
     request_body = inline(WriteFeaturesRequest),
     responses((status = 200, description = "Stored", body = inline(WriteFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ChangeProblems)
@@ -148,10 +147,10 @@ pub async fn write_features(
 #[into_params(parameter_in = Query)]
 pub struct ReadFeaturesQuery {
     /// Feature names, separated by commas; all features of the schema, if not given.
-    #[param(example = "name,price")]
+    #[param(value_type = Option<FeatureNames>, example = "name,price")]
     names: Option<String>,
     /// A feature service, as `ranking` or `ranking@2`, instead of names.
-    #[param(example = "ranking@2")]
+    #[param(value_type = Option<FeatureServiceRef>, example = "ranking@2")]
     feature_service: Option<String>,
     /// `metadata` adds where and when each value comes from.
     include: Option<Include>,
@@ -159,10 +158,9 @@ pub struct ReadFeaturesQuery {
     #[param(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
     /// The entity as it stood at that version.
-    #[param(minimum = 1)]
+    #[param(value_type = Option<VersionNumber>)]
     version: Option<Version>,
     /// How old by event time a value may be; goes before the schema's `max_age`.
-    #[param(value_type = Option<super::schemas::DurationText>)]
     max_age: Option<Span>,
     /// Values for features that are computed when they are read, as a JSON object.
     #[param(example = json!("{\"hour\": 12}"))]
@@ -249,8 +247,8 @@ pub fn rows<'a, T>(
     get, path = "/v1/entities/{entity_type}/{entity_id}/features",
     operation_id = "get_features", tag = "features",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
         ReadFeaturesQuery,
     ),
     responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ReadProblems)
@@ -294,7 +292,7 @@ pub async fn get_features(
 #[into_params(parameter_in = Query)]
 pub struct DeleteFeaturesQuery {
     /// Feature names, separated by commas.
-    #[param(example = "name,price")]
+    #[param(value_type = FeatureNames, example = "name,price")]
     names: String,
     /// Erase their history too, so that nothing of them can be brought back.
     #[serde(default)]
@@ -309,9 +307,9 @@ pub struct DeleteFeaturesQuery {
     delete, path = "/v1/entities/{entity_type}/{entity_id}/features",
     operation_id = "delete_features", tag = "features",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("If-Match" = Option<String>, Header, description = "Delete only if the entity is at this version, as in \"7\""),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("If-Match" = Option<VersionMatch>, Header, description = "Delete only if the entity is at this version, as in \"7\"", example = "\"7\""),
         DeleteFeaturesQuery,
     ),
     responses((status = 200, description = "Deleted; `unchanged` where a feature was not there", body = inline(WriteFeaturesResponse)), ChangeProblems)

@@ -9,6 +9,7 @@ use super::answer::Json;
 use super::extract::{EntityPath, Path, Query};
 use super::features::{ReadFeaturesResponse, rows};
 use super::problem::{Problem, ReadProblems};
+use super::schemas::VersionNumber;
 use super::values::{ByFeature, FeatureValue, VersionedValue, by_feature};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Provenance;
@@ -23,7 +24,7 @@ use crate::service::read::{ProvenanceMap, ReadOptions, Selection, When};
 #[into_params(parameter_in = Query)]
 pub struct VersionsQuery {
     /// Only versions below this one: `next_before` of the page before.
-    #[param(minimum = 1)]
+    #[param(value_type = Option<VersionNumber>)]
     before: Option<Version>,
     /// At most so many versions (default 100).
     #[param(minimum = 1, maximum = 1000)]
@@ -88,8 +89,8 @@ impl<'a> VersionSummary<'a> {
     get, path = "/v1/entities/{entity_type}/{entity_id}/versions",
     operation_id = "list_versions", tag = "history",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
         VersionsQuery,
     ),
     responses((status = 200, description = "The versions", body = inline(ListVersionsResponse)), ReadProblems)
@@ -104,6 +105,9 @@ pub async fn list_versions(
     let most = app.store.settings().limits.max_page_size;
     if !(1..=most).contains(&limit) {
         return Err(Problem::invalid(format!("limit must be from 1 to {most}")));
+    }
+    if query.before.is_some_and(|before| !VersionNumber::RANGE.contains(&before)) {
+        return Err(Problem::invalid("before must be a version: a whole number from 1"));
     }
     let versions = app.store.versions(&entity, query.before, limit).await?;
     let summaries: Vec<_> = versions
@@ -137,9 +141,9 @@ pub struct VersionPath {
     get, path = "/v1/entities/{entity_type}/{entity_id}/versions/{version}",
     operation_id = "get_version", tag = "history",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("version" = u64, Path, description = "The version", minimum = 1, example = 3),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("version" = VersionNumber, Path, description = "The version", example = 3),
     ),
     responses((status = 200, description = "The entity at that version", body = inline(ReadFeaturesResponse)), ReadProblems)
 )]
@@ -159,9 +163,11 @@ pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) 
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DiffQuery {
-    #[param(minimum = 1, example = 1)]
+    /// The earlier version.
+    #[param(value_type = VersionNumber, example = 1)]
     from: Version,
-    #[param(minimum = 1, example = 2)]
+    /// The later version.
+    #[param(value_type = VersionNumber, example = 2)]
     to: Version,
 }
 
@@ -194,8 +200,8 @@ pub struct BeforeAfter<'a> {
     get, path = "/v1/entities/{entity_type}/{entity_id}/diff",
     operation_id = "diff_versions", tag = "history",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
         DiffQuery,
     ),
     responses((status = 200, description = "What was added, removed and changed", body = inline(DiffResponse)), ReadProblems)
@@ -289,9 +295,9 @@ pub struct UsedBy<'a> {
     get, path = "/v1/entities/{entity_type}/{entity_id}/features/{feature}/lineage",
     operation_id = "get_feature_lineage", tag = "history",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("feature" = String, Path, description = "The feature", example = "price", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("feature" = FeatureName, Path, description = "The feature", example = "price"),
     ),
     responses((status = 200, description = "The lineage", body = inline(LineageResponse)), ReadProblems)
 )]

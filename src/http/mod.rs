@@ -4,6 +4,7 @@
 mod answer;
 mod batch;
 mod compute;
+mod document;
 mod edge;
 mod entities;
 mod entity_types;
@@ -116,7 +117,7 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI document of this build, as committed in `openapi/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    document::finish(routes().into_openapi())
 }
 
 /// The whole application, ready to be served.

@@ -10,8 +10,9 @@ use super::extract::{EntityPath, IfMatch, JsonBody, Path};
 use super::features::{WriteFeaturesResponse, written};
 use super::history::BeforeAfter;
 use super::problem::{ChangeProblems, Problem};
+use super::schemas::{VersionMatch, VersionNumber};
 use super::values::{ByFeature, by_feature};
-use crate::domain::name::EntityKey;
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::record::Version;
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
@@ -23,8 +24,8 @@ use crate::service::write::Origin;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"to_version": 3, "features": ["price"], "dry_run": false, "reason": "bad price feed"}))]
 pub struct RollbackRequest {
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "crate::domain::whole::optional")]
+    #[schema(value_type = Option<VersionNumber>)]
     to_version: Option<Version>,
     /// By event time.
     #[serde(default)]
@@ -32,6 +33,7 @@ pub struct RollbackRequest {
     to_timestamp: Option<Timestamp>,
     /// Only these features; the whole entity, if not given.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<FeatureName>>)]
     features: Option<Vec<String>>,
     /// Only say what would change.
     #[serde(default)]
@@ -73,9 +75,9 @@ pub enum RollbackResponse<'a> {
     post, path = "/v1/entities/{entity_type}/{entity_id}/rollback",
     operation_id = "rollback_entity", tag = "history",
     params(
-        ("entity_type" = String, Path, description = "The entity's type", example = "product", pattern = "^[A-Za-z_][A-Za-z0-9_]*$", max_length = 128),
-        ("entity_id" = String, Path, description = "The entity's id", example = "123", min_length = 1, max_length = 256),
-        ("If-Match" = Option<String>, Header, description = "Roll back only if the entity is at this version, as in \"7\""),
+        ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
+        ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("If-Match" = Option<VersionMatch>, Header, description = "Roll back only if the entity is at this version, as in \"7\"", example = "\"7\""),
     ),
     request_body = inline(RollbackRequest),
     responses((status = 200, description = "Rolled back, as a write; with `dry_run` what would change", body = inline(RollbackResponse)), ChangeProblems)

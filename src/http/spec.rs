@@ -9,6 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
 use super::problem::{Code, Problem, ReadProblems};
+use super::schemas::{FeatureNames, VersionMatch, VersionNumber};
+use crate::domain::name::{EntityId, EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
 
 /// The parts of the document that belong to no operation.
 #[derive(OpenApi)]
@@ -27,7 +29,7 @@ use super::problem::{Code, Problem, ReadProblems};
         (name = "health", description = "Probes, health, metrics"),
         (name = "meta", description = "What the server says of itself"),
     ),
-    components(schemas(Problem))
+    components(schemas(Problem, EntityType, EntityId, FeatureName, FeatureServiceName, FeatureServiceRef, FeatureNames, VersionNumber, VersionMatch))
 )]
 struct Base;
 

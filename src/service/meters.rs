@@ -13,6 +13,12 @@ pub struct Meters {
     conflicts: Counter,
 }
 
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Meters {
     pub fn new() -> Self {
         let write = |outcome: Outcome| counter!("feature_store_features_written_total", "outcome" => outcome.as_str());

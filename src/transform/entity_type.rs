@@ -222,7 +222,7 @@ impl Transformations {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "how long the machine took, not a time of the data")]
+#[expect(clippy::disallowed_methods, reason = "how long the machine took, not a time of the data")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -108,7 +108,7 @@ impl Meter {
     }
 
     /// For work whose steps say too little about its time.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "a deadline for the machine's own work, not a time of the data"
     )]

@@ -1,5 +1,14 @@
 //! Tests against real servers and over real sockets: one binary for all of them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a failure is a panic, in its helpers too"
+)]
+#![expect(clippy::print_stdout, reason = "figures are printed")]
+#![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
+
 mod client;
 mod contention;
 mod demo;
@@ -17,10 +26,12 @@ mod http_rollback;
 mod http_services;
 mod http_time;
 mod http_write;
+mod layers;
 mod malformed;
 mod malformed_bodies;
 mod malformed_cases;
 mod memory_model;
+mod openapi_document;
 mod raw_http;
 mod readme;
 mod readme_server;
