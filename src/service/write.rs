@@ -10,7 +10,7 @@ use super::error::ServiceError;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{
-    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved,
+    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, With, derive, involved,
 };
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
@@ -192,13 +192,12 @@ impl FeatureStore {
         let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            derive(draft, before, changed, entity_type, derivations, raw, embeddings, stamp).inspect_err(
-                |undecided| {
-                    if let Undecided::Failed(violations) = undecided {
-                        self.meters.refused(violations);
-                    }
-                },
-            )?
+            let with = With { entity_type, derivations, raw, embeddings };
+            derive(draft, before, changed, &with, stamp).inspect_err(|undecided| {
+                if let Undecided::Failed(violations) = undecided {
+                    self.meters.refused(violations);
+                }
+            })?
         } else {
             Vec::new()
         };

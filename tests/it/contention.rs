@@ -117,7 +117,10 @@ async fn two_processes_register_features_of_one_type_at_once() {
         tokio::spawn(async move {
             let name = format!("f{writer}");
             client
-                .write(&format!("product/{writer}"), json!({ name: writer, "shared": writer as f64 + 0.5 }))
+                .write(
+                    &format!("product/{writer}"),
+                    json!({ name: writer, "shared": f64::from(writer) + 0.5 }),
+                )
                 .await
         })
     });

@@ -32,20 +32,23 @@ impl ServerProcess {
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
         drop(listener);
         let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_owned();
         let configured = |command: &mut Command| {
-            command.current_dir(dir.path()).env("FEATURE_STORE_LISTEN", &address);
+            command.current_dir(&path).env("FEATURE_STORE_LISTEN", &address);
             command.env("FEATURE_STORE_LOG", "warn");
         };
         let mut serve = binary();
         configured(&mut serve);
         let child = serve.stdin(Stdio::null()).spawn().expect("the binary starts");
+        // Ended by its own drop, should it never become ready.
+        let server = Self { address: address.clone(), child, _dir: dir };
         let start = Instant::now();
         loop {
             let mut healthcheck = binary();
             configured(&mut healthcheck);
             let output = healthcheck.arg("healthcheck").output().expect("the binary starts");
             if output.status.success() {
-                return Self { address, child, _dir: dir };
+                return server;
             }
             assert!(start.elapsed() < DEADLINE, "not ready: {output:?}");
             std::thread::sleep(Duration::from_millis(20));
