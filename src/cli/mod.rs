@@ -1,5 +1,6 @@
 //! The subcommands of the binary.
 
+mod demo;
 mod healthcheck;
 mod openapi;
 mod serve;
@@ -28,6 +29,8 @@ enum Command {
     Serve,
     /// Print the OpenAPI document.
     Openapi,
+    /// Start a server with a shop in it and walk through everything it does.
+    Demo(demo::Options),
     /// Ask a running server whether it is ready; for containers without curl.
     Healthcheck(healthcheck::Options),
 }
@@ -38,6 +41,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
+        Command::Demo(options) => demo::run(&options),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))
         }

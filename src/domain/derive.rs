@@ -172,6 +172,15 @@ fn depends_on(computed: &Computed, changed: &[&FeatureName]) -> bool {
         .any(|input| matches!(&input.source, Source::Feature(name) if changed.contains(&name)))
 }
 
+/// What a derivation works with.
+#[derive(Clone, Copy)]
+pub struct With<'a> {
+    pub entity_type: &'a CompiledEntityType,
+    pub derivations: &'a dyn Derivations,
+    pub raw: &'a RawInputs,
+    pub embeddings: &'a dyn Embeddings,
+}
+
 /// Drafts what follows from a write that was drafted on top of version `before` and changed the
 /// features in `changed`: every computed feature whose inputs changed is evaluated anew, in the
 /// same version, so that it never disagrees with them.
@@ -179,12 +188,10 @@ pub fn derive(
     draft: &mut Draft,
     before: Version,
     changed: Vec<FeatureName>,
-    entity_type: &CompiledEntityType,
-    derivations: &dyn Derivations,
-    raw: &RawInputs,
-    embeddings: &dyn Embeddings,
+    with: &With<'_>,
     stamp: &Stamp,
 ) -> Result<Vec<Derived>, Undecided> {
+    let With { entity_type, derivations, raw, embeddings } = *with;
     let mut session = None;
     let mut changed = changed;
     let mut results: Vec<Derived> = Vec::new();

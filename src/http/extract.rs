@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::objects::Objects;
 use super::problem::{Code, Problem};
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
@@ -136,12 +137,22 @@ fn unsupported(wanted: &str) -> Problem {
 }
 
 fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = T::deserialize(Objects(&mut deserializer));
+    parsed.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|_| explain::<T>(bytes))
 }
+
+/// Reading YAML takes far longer than JSON of the same size, and the more so the deeper it nests,
+/// while the thread that reads can do nothing else. Schemas of thousands of features are shorter.
+const MAX_YAML_BYTES: usize = 256 << 10;
 
 /// By way of JSON, so that both forms of a document follow the same rules: read directly, a null would
 /// pass for an empty object, and `no` or `1` for a text.
 fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.len() > MAX_YAML_BYTES {
+        let detail = format!("a YAML document has at most {MAX_YAML_BYTES} bytes; send larger ones as JSON");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail));
+    }
     let mut json = Vec::with_capacity(bytes.len());
     let mut writer = serde_json::Serializer::new(&mut json);
     serde_transcode::transcode(yaml_serde::Deserializer::from_slice(bytes), &mut writer)
@@ -153,7 +164,7 @@ fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 #[cold]
 fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let result: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let result: Result<T, _> = serde_path_to_error::deserialize(Objects(&mut deserializer));
     let Err(error) = result else {
         return Problem::invalid("the body goes on after the JSON document in it");
     };

@@ -114,7 +114,7 @@ impl FeatureStore {
                     Checked::Event(value) => {
                         events.push(self.event(feature, value, row, now));
                     }
-                    Checked::Widen(schema) => unknown.push((feature.name.clone(), schema)),
+                    Checked::Widen(schema) => unknown.push((feature.name.clone(), *schema)),
                     Checked::Wrong(wrong) => violations.extend(wrong),
                 },
                 None => match check_unknown(name, json, may_register) {
@@ -165,7 +165,7 @@ impl FeatureStore {
 enum Checked {
     Event(Value),
     /// An inferred int64 must first become a float64.
-    Widen(FeatureSchema),
+    Widen(Box<FeatureSchema>),
     Wrong(Vec<Violation>),
 }
 
@@ -178,7 +178,7 @@ fn check_known(feature: &CompiledFeature, json: &RawValue) -> Checked {
         let known =
             FeatureSchema { inferred: true, ..FeatureSchema::of_type(feature.feature_type.name(), None) };
         if let Some(inferred) = FeatureSchema::infer(json).filter(|inferred| widens(&known, inferred)) {
-            return Checked::Widen(inferred);
+            return Checked::Widen(Box::new(inferred));
         }
     }
     Checked::Wrong(wrong)

@@ -10,7 +10,7 @@ use super::error::ServiceError;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{
-    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, derive, involved,
+    Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, With, derive, involved,
 };
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
@@ -185,18 +185,19 @@ impl FeatureStore {
         embeddings: &dyn Embeddings,
         stamp: &Stamp,
     ) -> Result<DraftedRow, Undrafted> {
+        // Decided now, and not when the request came: what waited its turn is not late for it.
+        let stamp = &Stamp { now: self.clock.now(), ..*stamp };
         let before = draft.version();
         let outcomes = draft.write(events, stamp)?;
         let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            derive(draft, before, changed, entity_type, derivations, raw, embeddings, stamp).inspect_err(
-                |undecided| {
-                    if let Undecided::Failed(violations) = undecided {
-                        self.meters.refused(violations);
-                    }
-                },
-            )?
+            let with = With { entity_type, derivations, raw, embeddings };
+            derive(draft, before, changed, &with, stamp).inspect_err(|undecided| {
+                if let Undecided::Failed(violations) = undecided {
+                    self.meters.refused(violations);
+                }
+            })?
         } else {
             Vec::new()
         };
@@ -345,7 +346,8 @@ impl FeatureStore {
         if violations.is_empty() { Ok(()) } else { Err(ServiceError::ValidationFailed(violations)) }
     }
 
-    pub(super) fn check_feature_count(&self, count: usize) -> Result<(), ServiceError> {
+    /// Refuses more features in one request than the limit allows.
+    pub fn check_feature_count(&self, count: usize) -> Result<(), ServiceError> {
         let most = self.settings.limits.max_features;
         if count > most {
             return Err(ServiceError::TooLarge(format!(

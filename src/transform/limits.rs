@@ -108,10 +108,6 @@ impl Meter {
     }
 
     /// For work whose steps say too little about its time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline for the machine's own work, not a time of the data"
-    )]
     pub(super) fn check_clock(&self) -> Result<(), Stop> {
         // Counted from the first look: an evaluation too short for one never asks the clock.
         let now = Instant::now();

@@ -9,12 +9,35 @@
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod client;
+mod contention;
+mod demo;
 mod embedded_speed;
 mod embedded_store;
+mod faults;
+mod http_batch_write;
+mod http_constraints;
+mod http_edge;
+mod http_entities;
+mod http_history;
+mod http_read;
+mod http_registry;
+mod http_rollback;
+mod http_services;
+mod http_time;
+mod http_write;
 mod layers;
+mod malformed;
+mod malformed_bodies;
+mod malformed_cases;
 mod memory_model;
 mod openapi_document;
+mod raw_http;
+mod readme;
+mod readme_server;
 mod redis_contract;
 mod redis_process;
 mod redis_store;
+mod server_process;
 mod store_contract;
+mod test_server;

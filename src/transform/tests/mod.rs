@@ -5,6 +5,7 @@ mod broken;
 mod conformance;
 mod helpers;
 mod language;
+mod random;
 mod schema;
 mod speed;
 
