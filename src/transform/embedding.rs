@@ -44,19 +44,20 @@ pub fn hashing(text: &str, dimension: u32) -> Arc<[f32]> {
     }
     let lowered = text.to_lowercase();
     let words = lowered.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut add = |feature: &str, weight: f32| {
-        let hash = fnv1a(feature.as_bytes());
+    let mut add = |hash: u64, weight: f32| {
+        let hash = mixed(hash);
         let slot = (hash >> 1) % u64::from(dimension);
         numbers[slot as usize] += if hash & 1 == 0 { weight } else { -weight };
     };
-    let mut before: Option<&str> = None;
+    let mut before: Option<u64> = None;
     for word in words {
-        add(word, 1.0);
+        let hash = fnv1a(FNV_START, word);
+        add(hash, 1.0);
         if let Some(before) = before {
             // Pairs say less than words do: most are unique.
-            add(&format!("{before} {word}"), 0.5);
+            add(fnv1a(fnv1a(before, " "), word), 0.5);
         }
-        before = Some(word);
+        before = Some(hash);
     }
     let length = numbers.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
@@ -65,11 +66,15 @@ pub fn hashing(text: &str, dimension: u32) -> Arc<[f32]> {
     numbers.into()
 }
 
-/// FNV-1a with a final mix, so that the low bits that choose slot and sign depend on every byte.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a of a text, or of one more piece of it.
+fn fnv1a(start: u64, text: &str) -> u64 {
+    text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Makes the low bits, which choose slot and sign, depend on every bit.
+fn mixed(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use regex::Regex;
 use starlark_syntax::codemap::Span;
 use starlark_syntax::syntax::ast::{
     AssignOp, AssignTarget, AstExpr, AstParameter, AstStmt, BinOp, Expr as Ast, Parameter,
@@ -13,6 +12,7 @@ use starlark_syntax::syntax::ast::{
 
 use super::fault::Problem;
 use super::heap::{Obj, Ref, Val};
+use super::helpers::text::Pattern;
 use super::ir::{Block, Body, Code, Expr, ExprKind, Param, Stmt, StmtKind, Target};
 use super::native;
 use super::scope::{self, Scope};
@@ -34,7 +34,7 @@ pub(super) struct Lowered {
     /// Texts of literals: the first values of the module's heap.
     pub(super) literals: Vec<Obj>,
     /// The patterns that stand as literals in calls of regular-expression helpers.
-    pub(super) patterns: HashMap<Arc<str>, Regex>,
+    pub(super) patterns: HashMap<Arc<str>, Pattern>,
 }
 
 pub(super) struct Lowerer<'a> {
@@ -44,7 +44,7 @@ pub(super) struct Lowerer<'a> {
     code: Vec<Code>,
     literals: Vec<Obj>,
     interned: HashMap<String, Ref>,
-    pub(super) patterns: HashMap<Arc<str>, Regex>,
+    pub(super) patterns: HashMap<Arc<str>, Pattern>,
     problems: Vec<Problem>,
 }
 

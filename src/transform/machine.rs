@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use regex::Regex;
-
 use super::embedding::Embeddings;
 use super::fault::{At, Fault, Stop};
 use super::heap::{Heap, Obj, Ref, Val};
+use super::helpers::text::Pattern;
 use super::ir::{Block, Code, Stmt, StmtKind, Target};
 use super::show::brief;
 use crate::domain::derive::EmbeddingRequest;
@@ -24,9 +23,9 @@ pub(super) struct Machine<'p> {
     pub(super) code: &'p [Code],
     pub(super) names: &'p [String],
     pub(super) globals: Globals<'p>,
-    pub(super) patterns: &'p HashMap<Arc<str>, Regex>,
+    pub(super) patterns: &'p HashMap<Arc<str>, Pattern>,
     /// Patterns made at run time.
-    pub(super) own_patterns: HashMap<String, Regex>,
+    pub(super) own_patterns: HashMap<String, Pattern>,
     pub(super) embeddings: Option<&'p dyn Embeddings>,
     /// How many numbers `embed` answers with where the call does not say.
     pub(super) dimension: Option<u32>,
@@ -54,7 +53,7 @@ impl<'p> Machine<'p> {
         code: &'p [Code],
         names: &'p [String],
         globals: Globals<'p>,
-        patterns: &'p HashMap<Arc<str>, Regex>,
+        patterns: &'p HashMap<Arc<str>, Pattern>,
     ) -> Self {
         Self {
             heap,

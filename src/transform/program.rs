@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use regex::Regex;
 
 use crate::domain::value::{FeatureType, Value};
 
@@ -12,6 +11,7 @@ use super::embedding::Embeddings;
 use super::fault::{CallError, Failure, Frame, Problem, Stop};
 use super::fingerprint::Fingerprints;
 use super::heap::{Heap, Obj, Val};
+use super::helpers::text::Pattern;
 use super::ir::Code;
 use super::limits::{Limits, Meter};
 use super::lower;
@@ -33,7 +33,7 @@ struct Inner {
     names: Vec<String>,
     globals: Vec<Val>,
     heap: Vec<Obj>,
-    patterns: HashMap<Arc<str>, Regex>,
+    patterns: HashMap<Arc<str>, Pattern>,
     functions: IndexMap<String, Function>,
 }
 

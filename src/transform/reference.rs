@@ -58,7 +58,7 @@ and the calls that led there.
 
 Each evaluation may take 1,000,000 steps (operators, calls, statements, turns of a loop; work on long texts
 and lists counts by their length), 64 MiB of memory, 250 ms, 64 calls inside calls, and give 1 MiB. A
-source may have 256 KiB.
+source may have 256 KiB. A regular expression searches at most 64 KiB of text, a large one 12 KiB.
 
 ## Functions
 

@@ -63,7 +63,7 @@ pub(in super::super) const HELPERS: &[Def] = &[
         .passes_none(),
     Def::new(
         "math.round(x, digits=0)",
-        "x with so many decimals, halves away from zero; an int where digits is not given.",
+        "x with so many decimals; without digits the nearest int, halves away from zero.",
         ("math.round(2.345, 1)", "2.3"),
         round,
     )

@@ -35,29 +35,43 @@ pub(in super::super) const HELPERS: &[Def] = &[
 
 type Out = Result<Val, Stop>;
 
-/// Longest pattern, in bytes, and the largest it may become when compiled: both bound how long a
-/// search takes for each byte of text.
+/// Longest pattern, in bytes, and the largest it may become when compiled.
 const MAX_PATTERN: usize = 1000;
 const MAX_COMPILED: usize = 256 << 10;
-/// Longest text that a regular expression searches.
-const MAX_SEARCHED: usize = 64 << 10;
+/// A search is not interrupted, and in the worst case each byte of text costs as much as the
+/// compiled pattern is large. So a pattern up to this size searches long texts, a larger one short
+/// ones: the longest search found takes a quarter of a second (`tests::speed::the_longest_search`).
+const SMALL_COMPILED: usize = 48 << 10;
+const MAX_SEARCHED_BY_SMALL: usize = 64 << 10;
+const MAX_SEARCHED_BY_LARGE: usize = 12 << 10;
 /// Different patterns made at run time that one session keeps.
 const KEPT_PATTERNS: usize = 32;
 
-pub(in super::super) fn compile_pattern(pattern: &str) -> Result<Regex, String> {
+/// A compiled regular expression.
+#[derive(Debug)]
+pub(in super::super) struct Pattern {
+    regex: Regex,
+    max_searched: usize,
+}
+
+pub(in super::super) fn compile_pattern(pattern: &str) -> Result<Pattern, String> {
     if pattern.len() > MAX_PATTERN {
         return Err(format!("the regular expression is longer than {MAX_PATTERN} bytes"));
     }
     let mut builder = RegexBuilder::new(pattern);
-    let built = builder.size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED * 2).nest_limit(50).build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "the regular expression is too large".to_owned(),
-        error => {
+    builder.dfa_size_limit(MAX_COMPILED * 2).nest_limit(50);
+    if let Ok(regex) = builder.size_limit(SMALL_COMPILED).build() {
+        return Ok(Pattern { regex, max_searched: MAX_SEARCHED_BY_SMALL });
+    }
+    match builder.size_limit(MAX_COMPILED).build() {
+        Ok(regex) => Ok(Pattern { regex, max_searched: MAX_SEARCHED_BY_LARGE }),
+        Err(regex::Error::CompiledTooBig(_)) => Err("the regular expression is too large".to_owned()),
+        Err(error) => {
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("not a regular expression: {reason}")
+            Err(format!("not a regular expression: {reason}"))
         }
-    })
+    }
 }
 
 /// Runs `with` on a text and its compiled pattern.
@@ -68,14 +82,10 @@ fn searched<T>(
 ) -> Result<T, Stop> {
     let text = m.text(a[0], "s")?;
     let pattern = m.text(a[1], "pattern")?;
-    if text.len() > MAX_SEARCHED {
-        let message = format!("a regular expression searches at most {} KiB of text", MAX_SEARCHED >> 10);
-        return Err(Fault::failed(message));
-    }
     m.heap.meter.work(1 + text.len() * (8 + pattern.len()) / 64)?;
     let (text, patterns) = (text.to_owned(), m.patterns);
     if let Some(compiled) = patterns.get(pattern) {
-        return with(m, &text, compiled);
+        return compiled.search(m, &text, with);
     }
     let pattern = pattern.to_owned();
     let compiled = match m.own_patterns.remove(&pattern) {
@@ -87,12 +97,29 @@ fn searched<T>(
             compile_pattern(&pattern).map_err(Fault::failed)?
         }
     };
-    let result = with(m, &text, &compiled);
+    let result = compiled.search(m, &text, with);
     if m.own_patterns.len() >= KEPT_PATTERNS {
         m.own_patterns.clear();
     }
     m.own_patterns.insert(pattern, compiled);
     result
+}
+
+impl Pattern {
+    fn search<T>(
+        &self,
+        m: &Machine<'_>,
+        text: &str,
+        with: impl FnOnce(&Machine<'_>, &str, &Regex) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        if text.len() > self.max_searched {
+            let most = self.max_searched >> 10;
+            return Err(Fault::failed(format!(
+                "this regular expression searches at most {most} KiB of text"
+            )));
+        }
+        with(m, text, &self.regex)
+    }
 }
 
 fn matches(m: &mut Machine<'_>, a: &[Val]) -> Out {

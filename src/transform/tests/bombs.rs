@@ -175,6 +175,12 @@ const BOMBS: &[(&str, &str, ErrorKind, &str)] = &[
         "1000000 steps",
     ),
     (
+        "a large regular expression on a long text",
+        "return text.matches('a' * 20000, '(?:[a-zé]{1,50}){1,20}[0-9]')",
+        Failed,
+        "at most 12 KiB",
+    ),
+    (
         "a huge regular expression",
         "p = '(a{900}){900}'\n    return text.matches('a', p + '')",
         Failed,

@@ -5,13 +5,13 @@ use starlark::environment::{Globals, Module};
 use starlark::eval::Evaluator;
 use starlark::syntax::{AstModule, Dialect};
 
-fn reference(expression: &str) -> Option<String> {
+fn reference(expression: &str, globals: &Globals) -> Option<String> {
     let dialect = Dialect { enable_f_strings: true, ..Dialect::Standard };
     let source = format!("def f():\n    return repr({expression})\nf()\n");
     let ast = AstModule::parse("reference", source, &dialect).ok()?;
     Module::with_temp_heap(|module| {
         let mut evaluator = Evaluator::new(&module);
-        let value = evaluator.eval_module(ast, &Globals::extended_internal());
+        let value = evaluator.eval_module(ast, globals);
         value.ok().and_then(|value| value.unpack_str().map(str::to_owned))
     })
 }
@@ -157,6 +157,7 @@ fn the_language_agrees_with_the_reference() {
         ]
         .map(str::to_owned),
     );
+    let globals = Globals::extended_internal();
     let mut compared = 0;
     let mut different = Vec::new();
     for expression in &expressions {
@@ -164,7 +165,7 @@ fn the_language_agrees_with_the_reference() {
         if INTENDED.contains(&expression.as_str()) || expression.starts_with("(range(4))[") {
             continue;
         }
-        let Some(expected) = reference(expression) else { continue };
+        let Some(expected) = reference(expression, &globals) else { continue };
         compared += 1;
         match super::repr(expression) {
             Ok(found) if found == expected => {}

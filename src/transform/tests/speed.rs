@@ -114,3 +114,40 @@ fn cost_of_a_call() {
         std::hint::black_box(hashing(std::hint::black_box("iPhone 15 Pro smartphones"), 384));
     });
 }
+
+/// How far one search of a regular expression can go beyond the wall time: it is not interrupted.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn the_longest_search() {
+    let mut worst = std::time::Duration::ZERO;
+    for (text, pattern) in [
+        ("'ab cd ' * 10000", "(?:\\\\w{1,20}\\\\s?){1,8}x$"),
+        ("'aé' * 4000", "(?:[a-zé]{1,50}){1,20}\\\\d"),
+        ("'aé' * 20000", "(?:[a-zé]{1,20}){1,10}[0-9]"),
+        ("'aé' * 20000", "(?:[a-zé]{1,15}){1,8}[0-9]"),
+        ("'ab cd ' * 2000", "(?:[a-z]{1,20} ?){1,20}x$"),
+        ("'a' * 65000", "(a+a+)+y"),
+        ("'a' * 65000", "(?:a?){200}a{200}y"),
+        ("'aé' * 20000", "(?:[a-zé]{1,50}){1,20}\\\\d"),
+        ("'a' * 65000", ".{0,400}y"),
+        ("'ab' * 32000", "(?:a|b|ab|ba|.a|.b){90}y"),
+        ("'ab' * 32000", "(.*)(.*)(.*)(.*)(.*)[^ab]"),
+    ] {
+        for helper in ["matches", "search"] {
+            let source = format!("def f():\n    return text.{helper}({text}, '{pattern}')\n");
+            let program = match Program::compile(&source) {
+                Ok(program) => program,
+                Err(problems) => {
+                    println!("{pattern}: refused: {}", problems[0]);
+                    continue;
+                }
+            };
+            let function = program.function("f").expect("f");
+            let start = Instant::now();
+            let result = program.call(function, &[], FeatureType::Json, &Env::default());
+            println!("{helper} {pattern}: {:?} {result:?}", start.elapsed());
+            worst = worst.max(start.elapsed());
+        }
+    }
+    println!("the longest: {worst:?}");
+}
