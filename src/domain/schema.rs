@@ -101,7 +101,7 @@ pub struct RawInput {
     #[serde(rename = "type")]
     pub type_name: TypeName,
     /// How many numbers an embedding has; only for embeddings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 65536)]
     pub dimension: Option<u32>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
