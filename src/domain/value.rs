@@ -376,6 +376,8 @@ mod tests {
             parse("{\"b\": 1.50, \"a\": [true, 18446744073709551615]}", Json),
             Ok(Value::Json("{\"a\":[true,18446744073709551615],\"b\":1.5}".into()))
         );
+        let exact = serde_json::Value::from(3e88).to_string();
+        assert_eq!(parse("3e88", Json), Ok(Value::Json(exact.as_str().into())));
         for (json, feature_type) in [
             ("3.5", Int64),
             ("9223372036854775808", Int64),
