@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::objects::Objects;
 use super::problem::{Code, Problem};
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
@@ -107,10 +108,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
         };
         let bytes = body(request, state).await?;
         if yaml {
-            let document = yaml_serde::from_slice(&bytes).map_err(|error| {
-                Problem::invalid(format!("the body is not the YAML that is wanted: {error}"))
-            })?;
-            return Ok(Self(document));
+            return Ok(Self(parse_yaml(&bytes)?));
         }
         Ok(Self(parse_json(&bytes)?))
     }
@@ -142,14 +140,34 @@ fn unsupported(wanted: &str) -> Problem {
 }
 
 fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = T::deserialize(Objects(&mut deserializer));
+    parsed.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|_| explain::<T>(bytes))
+}
+
+/// Reading YAML takes far longer than JSON of the same size, and the more so the deeper it nests,
+/// while the thread that reads can do nothing else. Schemas of thousands of features are shorter.
+const MAX_YAML_BYTES: usize = 256 << 10;
+
+/// A file that is empty by mistake must not pass for a document without members.
+fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.len() > MAX_YAML_BYTES {
+        let detail = format!("a YAML document has at most {MAX_YAML_BYTES} bytes; send larger ones as JSON");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail));
+    }
+    let deserializer = yaml_serde::Deserializer::from_slice(bytes);
+    match Option::<T>::deserialize(Objects(deserializer)) {
+        Ok(Some(document)) => Ok(document),
+        Ok(None) => Err(Problem::invalid("the body has no YAML document in it")),
+        Err(error) => Err(Problem::invalid(format!("the body is not the YAML that is wanted: {error}"))),
+    }
 }
 
 /// Parses a body that has failed already once more, to say where it fails.
 #[cold]
 fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let result: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let result: Result<T, _> = serde_path_to_error::deserialize(Objects(&mut deserializer));
     let Err(error) = result else {
         return Problem::invalid("the body goes on after the JSON document in it");
     };

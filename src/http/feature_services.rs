@@ -116,6 +116,7 @@ pub async fn put_feature_service(
     Path(name): Path<FeatureServiceName>,
     Document(spec): Document<FeatureServiceSpec>,
 ) -> Result<Response, Problem> {
+    app.store.check_feature_count(spec.features.len())?;
     let put = app.store.registry().put_feature_service(&name, spec).await?;
     let mut response = Json(PutFeatureServiceResponse { name, version: put.document }).into_response();
     if put.created {

@@ -13,6 +13,7 @@ mod features;
 mod health;
 mod history;
 mod jobs;
+mod objects;
 mod problem;
 mod rollback;
 mod schemas;

@@ -72,7 +72,15 @@ pub async fn get_openapi() -> Response {
 
 /// Swagger UI at `/docs`, from assets inside the binary.
 pub fn swagger_ui() -> Router {
-    SwaggerUi::new("/docs")
-        .config(utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true))
-        .into()
+    let config = utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true);
+    let router: Router = SwaggerUi::new("/docs").config(config).into();
+    router.layer(axum::middleware::map_response(no_bare_not_found))
+}
+
+/// The assets' own answer to an unknown name is a bare 404.
+async fn no_bare_not_found(response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND => super::edge::no_route().await.into_response(),
+        _ => response,
+    }
 }

@@ -345,7 +345,8 @@ impl FeatureStore {
         if violations.is_empty() { Ok(()) } else { Err(ServiceError::ValidationFailed(violations)) }
     }
 
-    pub(super) fn check_feature_count(&self, count: usize) -> Result<(), ServiceError> {
+    /// Refuses more features in one request than the limit allows.
+    pub fn check_feature_count(&self, count: usize) -> Result<(), ServiceError> {
         let most = self.settings.limits.max_features;
         if count > most {
             return Err(ServiceError::TooLarge(format!(

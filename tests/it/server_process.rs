@@ -1,0 +1,149 @@
+//! The built binary as a process of its own, with a data directory, to be killed and restarted.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::redis_process::{DEADLINE, RedisServer, eventually};
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running `feature-store serve`; killed when dropped.
+pub struct ServerProcess {
+    pub client: Client,
+    child: Child,
+}
+
+/// What a server is started with, any number of times.
+pub struct Launch {
+    pub dir: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// On an embedded store in a directory of its own.
+    pub fn embedded() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let data = dir.path().join("data");
+        Self { dir, settings: vec![("FEATURE_STORE_DATA_DIR".to_owned(), data.display().to_string())] }
+    }
+
+    pub fn on_redis(redis: &RedisServer) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), redis.url())] }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((format!("FEATURE_STORE_{name}"), value.to_owned()));
+        self
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn spawn(&self, log: &Path) -> Child {
+        // Nothing of the environment of whoever runs the tests may become a setting.
+        Command::new(env!("CARGO_BIN_EXE_feature-store"))
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("FEATURE_STORE_LISTEN", "127.0.0.1:0")
+            .env("FEATURE_STORE_LOG_FORMAT", "json")
+            .envs(self.settings.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).expect("a log file"))
+            .spawn()
+            .expect("the built binary can be started")
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub async fn start(&self) -> ServerProcess {
+        let log = self.log("log");
+        let mut child = self.spawn(&log);
+        let address = wait_for("the server to listen", || {
+            if let Some(status) = child.try_wait().expect("a child can be asked") {
+                panic!("the server ended with {status}: {}", read(&log));
+            }
+            address(&read(&log))
+        })
+        .await;
+        let server = ServerProcess { client: Client::new(address), child };
+        eventually("the server to be ready", || async {
+            let request = server.client.request(reqwest::Method::GET, "/readyz");
+            let answer = server.client.try_send(request).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        server
+    }
+
+    /// Starts a server that must give up, and tells how it ended and what it said.
+    pub async fn start_in_vain(&self) -> (ExitStatus, String) {
+        let log = self.log("log-in-vain");
+        let mut child = self.spawn(&log);
+        let status =
+            wait_for("the server to give up", || child.try_wait().expect("a child can be asked")).await;
+        (status, read(&log))
+    }
+}
+
+impl ServerProcess {
+    /// Like `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &id]).status().expect("kill can be run");
+        assert!(status.success());
+    }
+
+    /// How it ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        wait_for("the server to end", || self.child.try_wait().expect("a child can be asked")).await
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Nothing is left to do where it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn read(log: &Path) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = File::open(log) {
+        file.read_to_string(&mut text).expect("a log is text");
+    }
+    text
+}
+
+/// The address that the line "serving" of a log names.
+fn address(log: &str) -> Option<SocketAddr> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut serving = lines.filter(|line| line["message"] == "serving");
+    serving.next()?["address"].as_str()?.parse().ok()
+}
