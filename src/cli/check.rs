@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::domain::name::EntityType;
 use crate::domain::schema::{EntityTypeSchema, RegisteredEntityType};
 use crate::domain::time::Timestamp;
-use crate::http::{read_json, read_yaml};
+use crate::http::read_document;
 use crate::service::compile::compile;
 use crate::transform::{CaseReport, check_cases, compile_entity_type};
 
@@ -92,7 +92,7 @@ fn show(case: &CaseReport, text: &mut String) {
 fn read(file: &Path) -> Result<EntityTypeSchema, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    if json { read_json(&bytes) } else { read_yaml(&bytes) }
+    read_document(&bytes, !json)
 }
 
 fn violations(config: &Config, schema: &EntityTypeSchema) -> Vec<String> {
@@ -100,7 +100,7 @@ fn violations(config: &Config, schema: &EntityTypeSchema) -> Vec<String> {
         Ok(entity_type) => entity_type,
         Err(error) => return vec![error.to_string()],
     };
-    let at = Timestamp::UNIX_EPOCH;
+    let at = Timestamp::MIN;
     let schema = schema.clone();
     let registered =
         RegisteredEntityType { entity_type, schema_version: 1, created_at: at, updated_at: at, schema };

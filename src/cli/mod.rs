@@ -1,5 +1,6 @@
 //! The subcommands of the binary.
 
+mod check;
 mod healthcheck;
 mod openapi;
 mod serve;
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API (the default).
     Serve,
+    /// Check schema files, and run the tests in them.
+    Check(check::Options),
     /// Print the OpenAPI document.
     Openapi,
     /// Ask a running server whether it is ready; for containers without curl.
@@ -38,6 +41,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
+        Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))
         }

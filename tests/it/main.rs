@@ -1,5 +1,6 @@
 //! Tests against real servers and over real sockets: one binary for all of them.
 
+mod check;
 mod client;
 mod contention;
 mod embedded_speed;

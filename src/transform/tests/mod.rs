@@ -9,6 +9,7 @@ mod schema;
 mod speed;
 
 use super::*;
+use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 use crate::domain::value::{FeatureType, Value};
 
 /// Compiles a source that is expected to be right.
