@@ -1,6 +1,7 @@
 //! The subcommands of the binary.
 
 mod check;
+mod demo;
 mod healthcheck;
 mod openapi;
 mod serve;
@@ -31,6 +32,8 @@ enum Command {
     Check(check::Options),
     /// Print the OpenAPI document.
     Openapi,
+    /// Start a server with a shop in it and walk through everything it does.
+    Demo(demo::Options),
     /// Ask a running server whether it is ready; for containers without curl.
     Healthcheck(healthcheck::Options),
 }
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
         Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
+        Command::Demo(options) => demo::run(&options),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))
         }

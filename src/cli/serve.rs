@@ -23,7 +23,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     })
 }
 
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, String> {
+/// Done when the process is told to stop. Signals are caught from this call on.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {

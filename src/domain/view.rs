@@ -48,6 +48,13 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Answer {
+    /// The answer where there is nothing, not even a default.
+    pub fn not_found() -> Self {
+        Self { status: Status::NotFound, value: Value::Null, record: None, expires_at: None }
+    }
+}
+
 /// The value at that version was trimmed from the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trimmed;

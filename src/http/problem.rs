@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
 use crate::domain::violation::Violation;
-use crate::service::error::ServiceError;
-use crate::store::StoreError;
+use crate::service::error::{ServiceError, StoreError};
 
 /// What went wrong, in a word that programs can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -3,7 +3,7 @@
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::record::Version;
 use crate::domain::violation::Violation;
-use crate::store::StoreError;
+pub use crate::store::StoreError;
 
 /// Why a use case was refused or failed. The texts are for clients, save those of `Store`.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -344,6 +344,10 @@ fn complete(
     let mut missing = Vec::new();
     let mut completed = Vec::with_capacity(entities.len());
     for entity in entities {
+        if entity.version == 0 {
+            completed.push(columns.names().map(|_| Answer::not_found()).collect());
+            continue;
+        }
         match columns.complete(entity.answers.clone(), request, session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
@@ -365,30 +369,27 @@ fn answer_fields(
     options: &ReadOptions,
     now: Timestamp,
 ) -> Result<EntityAnswer, ServiceError> {
-    let current = records.head.map_or(0, |head| head.version);
+    let Some(head) = records.head else {
+        // No default stands in for features of an entity that nobody has heard of.
+        let answers = columns.fields().iter().map(|_| Answer::not_found()).collect();
+        return Ok(EntityAnswer { entity_id, version: 0, answers });
+    };
     let features = columns.field_features().zip(records.features);
     let (version, answers) = match options.when {
         When::Now => {
             let answers =
                 features.map(|(feature, r)| view::at_present(feature, r.current, now, options.max_age));
-            (current, answers.collect::<Vec<_>>())
+            (head.version, answers.collect::<Vec<_>>())
         }
         When::AsOf(at) => {
             let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
-            (current, answers.collect())
+            (head.version, answers.collect())
         }
         When::Version(version) => {
-            // An entity that is not there is answered as not found, by the caller's rules.
-            if current == 0 {
-                let answers = features.map(|(feature, r)| view::at_present(feature, r.current, now, None));
-                (0, answers.collect())
-            } else {
-                check_version(version, current)?;
-                let answers = features.map(|(feature, r)| {
-                    view::at_version(feature, &r, version).map_err(|_| feature.name.clone())
-                });
-                (version, whole(answers, version)?)
-            }
+            check_version(version, head.version)?;
+            let answers = features
+                .map(|(feature, r)| view::at_version(feature, &r, version).map_err(|_| feature.name.clone()));
+            (version, whole(answers, version)?)
         }
     };
     Ok(EntityAnswer { entity_id, version, answers })

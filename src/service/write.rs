@@ -185,6 +185,8 @@ impl FeatureStore {
         embeddings: &dyn Embeddings,
         stamp: &Stamp,
     ) -> Result<DraftedRow, Undrafted> {
+        // Decided now, and not when the request came: what waited its turn is not late for it.
+        let stamp = &Stamp { now: self.clock.now(), ..*stamp };
         let before = draft.version();
         let outcomes = draft.write(events, stamp)?;
         let derived = if let Some(derivations) = derivations {

@@ -187,7 +187,7 @@ fn int(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
 
 /// A float without a fraction as an int.
 pub(super) fn whole(number: f64) -> Result<Val, Stop> {
-    if number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         Ok(Val::Int(number as i64))
     } else {
         Err(overflow())

@@ -120,7 +120,7 @@ fn insert(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
 fn list_pop(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     let at = m.int_or(a[1], "i", -1)?;
     let length = m.items(a[0], "self")?.len();
-    let at = super::ops::position(at, length)?;
+    let at = super::index::position(at, length)?;
     m.heap.meter.work((length - at) / 8)?;
     Ok(m.list_mut(a[0])?.remove(at))
 }

@@ -20,6 +20,8 @@ use super::syntax::{Lines, begin};
 
 /// How deep expressions and statements of one function may nest.
 const MAX_DEPTH: u32 = 150;
+/// Variables and parameters of one function.
+const MAX_VARIABLES: usize = 1000;
 /// So many problems are listed at most.
 const MAX_PROBLEMS: usize = 20;
 
@@ -296,6 +298,12 @@ impl Lowerer<'_> {
         body: Body,
     ) -> u32 {
         let index = self.code.len() as u32;
+        if self.scope().slots.len() > MAX_VARIABLES {
+            let message = format!("a function has more than {MAX_VARIABLES} variables");
+            let mut problem = self.lines.problem(position, message);
+            problem.function = Some(self.scope().name.to_string());
+            self.problems.push(problem);
+        }
         if let Some(scope) = self.scopes.pop() {
             self.code.push(Code {
                 name: scope.name,

@@ -19,12 +19,13 @@
 //! no I/O.
 //!
 //! Inside: `syntax` parses; `scope`, `lower` and `lower_expr` turn the tree into code (`ir`);
-//! `machine`, `eval` and `ops` run it on a `heap`; `native` is the table of built-in functions,
-//! whose bodies are in `builtins`, `str_methods`, `collections` and `helpers`; `reference` writes
+//! `machine`, `call`, `eval`, `ops` and `index` run it on a `heap`; `native` is the table of built-in functions,
+//! whose bodies are in `builtins`, `str_methods`, `str_split`, `collections` and `helpers`; `reference` writes
 //! the page about them.
 
 mod args;
 mod builtins;
+mod call;
 mod cases;
 mod collections;
 mod compare;
@@ -39,6 +40,7 @@ mod format;
 mod graph;
 mod heap;
 mod helpers;
+mod index;
 mod ir;
 mod limits;
 mod lower;
@@ -51,6 +53,7 @@ mod reference;
 mod scope;
 mod show;
 mod str_methods;
+mod str_split;
 mod syntax;
 
 pub use cases::{CaseReport, Difference, check_cases};

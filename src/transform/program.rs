@@ -186,6 +186,7 @@ impl Inner {
     }
 }
 
+#[expect(clippy::boxed_local, reason = "it comes in the box in which it travelled")]
 fn failure(lines: &Lines, code: &[Code], stop: Stop, function: &str, defined: (u32, u32)) -> Failure {
     let frame = |(index, position): &(u32, u32)| {
         let (line, column) = lines.locate(*position);

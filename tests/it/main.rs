@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod contention;
+mod demo;
 mod embedded_speed;
 mod embedded_store;
 mod faults;
@@ -22,6 +23,8 @@ mod malformed_bodies;
 mod malformed_cases;
 mod memory_model;
 mod raw_http;
+mod readme;
+mod readme_server;
 mod redis_contract;
 mod redis_process;
 mod redis_store;

@@ -8,7 +8,8 @@ use super::super::fault::{Fault, Stop};
 use super::super::heap::Val;
 use super::super::machine::Machine;
 use super::super::native::Def;
-use super::super::str_methods::{lower, own, strip, texts, title, upper};
+use super::super::str_methods::{lower, strip, title, upper};
+use super::super::str_split::{own, texts};
 
 pub(in super::super) const HELPERS: &[Def] = &[
     Def::new("text.char_ngrams(s, n)", "All runs of n characters.", ("text.char_ngrams(\"abcd\", 3)", "[\"abc\", \"bcd\"]"), char_ngrams).passes_none(),
@@ -115,8 +116,8 @@ fn find_all(m: &mut Machine<'_>, a: &[Val]) -> Out {
         let mut found = Vec::new();
         for part in pattern.find_iter(text) {
             m.heap.meter.check_clock()?;
-            m.heap.meter.alloc(part.len() + size_of::<String>())?;
-            found.push(part.as_str().to_owned());
+            m.heap.meter.alloc(size_of::<std::sync::Arc<str>>())?;
+            found.push(part.as_str().into());
         }
         Ok(found)
     })?;
@@ -213,7 +214,7 @@ fn char_ngrams(m: &mut Machine<'_>, a: &[Val]) -> Out {
     m.heap.meter.alloc(text.len().saturating_mul(n + 48))?;
     m.heap.meter.work(text.len())?;
     let characters: Vec<char> = text.chars().collect();
-    let grams = characters.windows(n).map(|gram| gram.iter().collect()).collect();
+    let grams = characters.windows(n).map(|gram| gram.iter().collect::<String>().into()).collect();
     texts(m, grams)
 }
 
@@ -228,8 +229,8 @@ fn ngrams(m: &mut Machine<'_>, a: &[Val]) -> Out {
     for gram in words.windows(n) {
         let length = gram.iter().map(|word| word.len() + 1).sum::<usize>();
         m.heap.meter.scan(length)?;
-        m.heap.meter.alloc(length + size_of::<String>())?;
-        grams.push(gram.join(" "));
+        m.heap.meter.alloc(size_of::<std::sync::Arc<str>>())?;
+        grams.push(gram.join(" ").into());
     }
     texts(m, grams)
 }

@@ -113,6 +113,7 @@ fn micros(m: &Machine<'_>, value: Val, name: &str) -> Result<i64, Stop> {
         Val::Int(seconds) => {
             seconds.checked_mul(1_000_000).and_then(Timestamp::from_micros).ok_or_else(out_of_range)?
         }
+        Val::Float(seconds) if !seconds.is_finite() => return Err(out_of_range()),
         Val::Float(seconds) => {
             Timestamp::from_micros((seconds * 1e6).round() as i64).ok_or_else(out_of_range)?
         }

@@ -66,8 +66,10 @@ fn product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
+type Pair = (Vec<f64>, Vec<f64>);
+
 /// Two vectors of one length; `None` where the second is None.
-fn both(m: &Machine<'_>, a: &[Val]) -> Result<Option<(Vec<f64>, Vec<f64>)>, Stop> {
+fn both(m: &Machine<'_>, a: &[Val]) -> Result<Option<Pair>, Stop> {
     if matches!(a[1], Val::None) {
         return Ok(None);
     }

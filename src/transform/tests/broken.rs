@@ -99,6 +99,13 @@ fn mistakes_that_show_when_compiled() {
 }
 
 #[test]
+fn too_many_variables_are_refused() {
+    let assignments: String = (0..1001).map(|n| format!("    v{n} = 1\n")).collect();
+    let problems = problems(&format!("def f():\n{assignments}"));
+    assert_eq!(problems[0].to_string(), "line 1, column 5: in f: a function has more than 1000 variables");
+}
+
+#[test]
 fn a_problem_names_its_function_and_all_are_listed() {
     let problems = problems("def a():\n    return x\n\ndef b():\n    return y\n");
     let found: Vec<String> = problems.iter().map(ToString::to_string).collect();

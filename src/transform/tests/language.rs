@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 
 #[test]
 fn values_come_in_and_go_out() {
@@ -200,4 +201,12 @@ fn hashing_is_deterministic_and_says_what_is_alike() {
     let numbers = hashing("red shoe", 16);
     assert_eq!(numbers[..8], [2.0 / 3.0, 0.0, 0.0, 0.0, -2.0 / 3.0, 0.0, 1.0 / 3.0, 0.0]);
     assert_eq!(numbers[8..], [0.0; 8]);
+}
+
+#[test]
+fn a_program_is_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Program>();
+    fn sent<T: Send>() {}
+    sent::<Session<'_>>();
 }

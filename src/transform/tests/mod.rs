@@ -5,11 +5,11 @@ mod broken;
 mod conformance;
 mod helpers;
 mod language;
+mod random;
 mod schema;
 mod speed;
 
 use super::*;
-use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 use crate::domain::value::{FeatureType, Value};
 
 /// Compiles a source that is expected to be right.

@@ -4,6 +4,7 @@ use crate::domain::name::FeatureName;
 use crate::domain::schema::{ComputeOn, EntityTypeSchema, SchemaDiff};
 
 use super::*;
+use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 
 fn schema(yaml: &str) -> EntityTypeSchema {
     yaml_serde::from_str(yaml).expect("the schema can be read")

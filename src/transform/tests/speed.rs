@@ -34,6 +34,27 @@ fn cost_of_a_call() {
     measure("tiny, in a session", || {
         session.call(tiny, &[Some(&price)], FeatureType::Float64).expect("a result");
     });
+    // The evaluator of the reference, as it would be used: a module and an evaluator for each call.
+    let dialect = starlark::syntax::Dialect::Standard;
+    let ast =
+        starlark::syntax::AstModule::parse("reference", source.replace("text.word_count", "len"), &dialect);
+    let globals = starlark::environment::Globals::standard();
+    let frozen = starlark::environment::Module::with_temp_heap(|module| {
+        starlark::eval::Evaluator::new(&module)
+            .eval_module(ast.expect("it parses"), &globals)
+            .expect("it runs");
+        module.freeze().expect("it freezes")
+    });
+    let reference = frozen.get("tiny").expect("tiny");
+    measure("tiny, with the reference's evaluator", || {
+        starlark::environment::Module::with_temp_heap(|module| {
+            let callee = module.heap().access_owned_frozen_value(&reference);
+            let mut evaluator = starlark::eval::Evaluator::new(&module);
+            let price = module.heap().alloc(999.99);
+            let result = evaluator.eval_function(callee, &[price], &[]).expect("a result");
+            std::hint::black_box(result.unpack_bool());
+        });
+    });
     let range = program.function("price_range").expect("price_range");
     measure("price_range, in a session", || {
         session.call(range, &[Some(&price)], FeatureType::String).expect("a result");
