@@ -2,10 +2,14 @@
 
 mod check;
 mod client;
+mod compute;
+mod compute_broken;
+mod compute_jobs;
 mod contention;
 mod demo;
 mod embedded_speed;
 mod embedded_store;
+mod embeddings;
 mod faults;
 mod http_batch_write;
 mod http_constraints;
