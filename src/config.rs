@@ -465,7 +465,17 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 9] = ["store_url", "redis_host", "redis_username", "redis_password", "redis_key_prefix", "data_dir", "embedding_url", "embedding_model", "embedding_api_key"];
+const TEXTS: [&str; 9] = [
+    "store_url",
+    "redis_host",
+    "redis_username",
+    "redis_password",
+    "redis_key_prefix",
+    "data_dir",
+    "embedding_url",
+    "embedding_model",
+    "embedding_api_key",
+];
 
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {

@@ -101,7 +101,8 @@ impl OpenAiProvider {
         let authorization = match &config.api_key {
             Some(key) => {
                 let value = http::HeaderValue::try_from(format!("Bearer {key}"));
-                let mut value = value.map_err(|_| "embedding_api_key has characters that no header can hold")?;
+                let mut value =
+                    value.map_err(|_| "embedding_api_key has characters that no header can hold")?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -142,14 +143,15 @@ impl OpenAiProvider {
         let mut attempt = 0;
         loop {
             let limit = self.config.timeout;
-            let answer = match tokio::time::timeout(limit, self.ask(body.clone(), texts.len(), dimension)).await {
-                Ok(answer) => answer,
-                // Whoever is too slow once is not asked again: the writer has waited long enough.
-                Err(_) => Err(Failed {
-                    reason: format!("did not answer within {} ms", limit.as_millis()),
-                    again: false,
-                }),
-            };
+            let answer =
+                match tokio::time::timeout(limit, self.ask(body.clone(), texts.len(), dimension)).await {
+                    Ok(answer) => answer,
+                    // Whoever is too slow once is not asked again: the writer has waited long enough.
+                    Err(_) => Err(Failed {
+                        reason: format!("did not answer within {} ms", limit.as_millis()),
+                        again: false,
+                    }),
+                };
             match answer {
                 Ok(embeddings) => return Ok(embeddings),
                 Err(failed) if failed.again && attempt < self.config.retries => {
@@ -158,7 +160,8 @@ impl OpenAiProvider {
                     attempt += 1;
                 }
                 Err(failed) => {
-                    let attempts = if attempt > 0 { format!(" ({} attempts)", attempt + 1) } else { String::new() };
+                    let attempts =
+                        if attempt > 0 { format!(" ({} attempts)", attempt + 1) } else { String::new() };
                     return Err(format!("the embedding provider openai {}{attempts}", failed.reason));
                 }
             }

@@ -35,27 +35,41 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
     let shop_text = std::fs::read_to_string(shop()).expect("the example");
     // What is in the file, and what is said of it.
     let cases = [
-        ("test.yaml", shop_text.replace("[50, 200, 1000]", "[60, 200, 1000]"), vec![
-            "6 of 7 tests passed",
-            "FAILED the boundaries of the price ranges",
-            "price_range: expected \"mid_range\", found \"budget\"",
-        ]),
-        ("fails.yaml", shop_text.replace("return num.label(price, ", "return num.label(name, "), vec![
-            "/transformations: line ",
-            "`name` is not defined",
-        ]),
-        ("cycle.yaml", "features: {a: {type: int64, computed: {function: f}}}\ntransformations: 'def f(a): return a'".into(), vec![
-            "/features/a/computed: line 1, column 5: needs itself: a -> a",
-        ]),
-        ("syntax.yaml", "features: {a: {type: int64}}\ntransformations: 'def f(a) return a'".into(), vec![
-            "/transformations: line 1, column",
-        ]),
-        ("type.json", "{\"features\": {\"a\": {\"type\": \"number\"}}}".into(), vec![
-            "/features/a/type: is not the JSON that is wanted",
-        ]),
-        ("bounds.json", "{\"features\": {\"a\": {\"type\": \"int64\", \"minimum\": 3, \"maximum\": 2}}}".into(), vec![
-            "/features/a",
-        ]),
+        (
+            "test.yaml",
+            shop_text.replace("[50, 200, 1000]", "[60, 200, 1000]"),
+            vec![
+                "6 of 7 tests passed",
+                "FAILED the boundaries of the price ranges",
+                "price_range: expected \"mid_range\", found \"budget\"",
+            ],
+        ),
+        (
+            "fails.yaml",
+            shop_text.replace("return num.label(price, ", "return num.label(name, "),
+            vec!["/transformations: line ", "`name` is not defined"],
+        ),
+        (
+            "cycle.yaml",
+            "features: {a: {type: int64, computed: {function: f}}}\ntransformations: 'def f(a): return a'"
+                .into(),
+            vec!["/features/a/computed: line 1, column 5: needs itself: a -> a"],
+        ),
+        (
+            "syntax.yaml",
+            "features: {a: {type: int64}}\ntransformations: 'def f(a) return a'".into(),
+            vec!["/transformations: line 1, column"],
+        ),
+        (
+            "type.json",
+            "{\"features\": {\"a\": {\"type\": \"number\"}}}".into(),
+            vec!["/features/a/type: is not the JSON that is wanted"],
+        ),
+        (
+            "bounds.json",
+            "{\"features\": {\"a\": {\"type\": \"int64\", \"minimum\": 3, \"maximum\": 2}}}".into(),
+            vec!["/features/a"],
+        ),
         ("empty.yaml", String::new(), vec!["has no YAML document in it"]),
         ("key.yaml", "featurs: {}".into(), vec!["unknown field `featurs`"]),
     ];
@@ -63,7 +77,11 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
         let file = dir.path().join(name);
         std::fs::write(&file, text).expect("a file");
         let (code, out, err) = check(&[shop(), &file]);
-        assert_eq!((code, err.as_str()), (1, "feature-store: 1 of 2 schemas are not right\n"), "{name}: {out}");
+        assert_eq!(
+            (code, err.as_str()),
+            (1, "feature-store: 1 of 2 schemas are not right\n"),
+            "{name}: {out}"
+        );
         assert!(out.contains("7 of 7 tests passed"), "{name}: {out}");
         for part in expected {
             assert!(out.contains(part), "{name}: {part:?} is not in {out}");

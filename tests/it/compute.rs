@@ -90,7 +90,9 @@ async fn showing_stores_nothing_and_explains(on: On) {
     assert!(premium["function_hash"].as_str().is_some_and(|hash| hash.len() >= 16), "{premium}");
     assert!(premium["elapsed_microseconds"].as_f64().is_some_and(|micros| micros > 0.0));
     server.get_features("product/1", "names=name").await.problem(404, "entity_not_found");
-    compute(&server, "product/1", json!({"raw": {"nme": 1, "price": "x"}})).await.problem(422, "validation_failed");
+    compute(&server, "product/1", json!({"raw": {"nme": 1, "price": "x"}}))
+        .await
+        .problem(422, "validation_failed");
     server.write("plain/1", json!({"a": 1})).await;
     compute(&server, "plain/1", json!({"raw": {"a": 1}})).await.problem(400, "invalid_request");
 }
@@ -105,7 +107,10 @@ async fn a_write_computes_what_depends_on_it_in_the_same_version(on: On) {
     assert_eq!(written["outcomes"], json!({"tax": "applied", "sum": "applied"}), "doubled stays");
     let read = server.read("item/1", "names=doubled,sum&include=metadata").await;
     assert_eq!(read["features"], json!({"doubled": 20.0, "sum": 21.5}));
-    assert_eq!((&read["metadata"]["doubled"]["version"], &read["metadata"]["sum"]["version"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&read["metadata"]["doubled"]["version"], &read["metadata"]["sum"]["version"]),
+        (&json!(1), &json!(2))
+    );
     // A batch goes the same way.
     let rows = json!([{"entity_id": "1", "features": {"price": 1.0}}, {"entity_id": "2", "features": {"price": 2.0, "tax": 1.0}}]);
     server.post("/v1/features/write", &json!({"entity_type": "item", "rows": rows})).await.ok();
@@ -244,11 +249,15 @@ async fn lineage_names_inputs_and_the_function_of_then(on: On) {
     assert_eq!(from["inputs"], json!([{"feature": "item.price", "version": 1}]));
     assert_eq!(before["used_by"]["features"], json!(["item.sum"]));
     let mut changed = chain();
-    let source = changed["transformations"].as_str().expect("functions").replace("price * 2", "price + price");
+    let source =
+        changed["transformations"].as_str().expect("functions").replace("price * 2", "price + price");
     changed["transformations"] = json!(source);
     server.put("/v1/entity-types/item", &changed).await.ok();
     let after = server.get(lineage).await.ok();
-    assert_eq!(after["computed_from"]["function_hash"], from["function_hash"], "of the function of then: {after}");
+    assert_eq!(
+        after["computed_from"]["function_hash"], from["function_hash"],
+        "of the function of then: {after}"
+    );
     server.advance(1);
     server.write("item/1", json!({"price": 2.0})).await;
     let now = server.get(lineage).await.ok();

@@ -8,7 +8,11 @@ use crate::redis_process::eventually;
 use crate::server_process::Launch;
 use crate::test_server::On;
 
-on_both_stores!(a_changed_function_is_computed_again_by_a_job, failures_are_counted, the_graph_has_three_forms);
+on_both_stores!(
+    a_changed_function_is_computed_again_by_a_job,
+    failures_are_counted,
+    the_graph_has_three_forms
+);
 
 fn schema(function: &str) -> Value {
     json!({
@@ -57,7 +61,10 @@ async fn a_changed_function_is_computed_again_by_a_job(on: On) {
         assert_eq!(server.read(&format!("item/{id}"), "names=b").await["features"], json!({"b": id * 10}));
     }
     let meta = server.read("item/7", "names=b&include=metadata").await["metadata"]["b"].clone();
-    assert_eq!((&meta["version"], &meta["kind"], &meta["source"]), (&json!(2), &json!("compute"), &json!("recompute")));
+    assert_eq!(
+        (&meta["version"], &meta["kind"], &meta["source"]),
+        (&json!(2), &json!("compute"), &json!("recompute"))
+    );
     assert_eq!(meta["run_id"], job["id"]);
     let jobs = server.get("/v1/jobs").await.ok();
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(1));
@@ -76,8 +83,15 @@ async fn failures_are_counted(on: On) {
     fill(&server, 5).await;
     server.put("/v1/entity-types/item", &schema("10 // a")).await.ok();
     let job = ended(&server, &recompute(&server).await).await;
-    assert_eq!((&job["state"], &job["processed"], &job["failed"]), (&json!("succeeded"), &json!(5), &json!(1)), "{job}");
-    assert!(job["errors"][0].as_str().is_some_and(|error| error.starts_with("0: ") && error.contains("by zero")), "{job}");
+    assert_eq!(
+        (&job["state"], &job["processed"], &job["failed"]),
+        (&json!("succeeded"), &json!(5), &json!(1)),
+        "{job}"
+    );
+    assert!(
+        job["errors"][0].as_str().is_some_and(|error| error.starts_with("0: ") && error.contains("by zero")),
+        "{job}"
+    );
     assert_eq!(server.read("item/0", "names=b").await["features"], json!({"b": 1}), "it keeps what it had");
     assert_eq!(server.read("item/2", "names=b").await["features"], json!({"b": 5}));
 }
@@ -87,7 +101,12 @@ async fn the_graph_has_three_forms(on: On) {
     server.declare("product", crate::compute::shop()).await;
     let graph = server.get("/v1/entity-types/product/graph").await.ok();
     let edges = graph["edges"].as_array().expect("edges");
-    for (from, to) in [("price", "price_range"), ("price_range", "is_premium"), ("description", "combined_text"), ("now", "age_days")] {
+    for (from, to) in [
+        ("price", "price_range"),
+        ("price_range", "is_premium"),
+        ("description", "combined_text"),
+        ("now", "age_days"),
+    ] {
         assert!(edges.contains(&json!({"from": from, "to": to})), "{from} -> {to}: {graph}");
     }
     let kind = |name: &str| {

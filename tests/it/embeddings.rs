@@ -130,9 +130,11 @@ async fn embeddings_are_fetched_in_batches_and_kept() {
         assert_eq!(stub.texts.load(Ordering::SeqCst), asked, "they are kept");
         // A batch write asks for all of its texts together, two in a request.
         let before = stub.requests.load(Ordering::SeqCst);
-        let rows: Vec<Value> =
-            (0..5).map(|n| json!({"entity_id": n.to_string(), "features": {"text": "x".repeat(10 + n)}})).collect();
-        let answer = server.post("/v1/features/write", &json!({"entity_type": "item", "rows": rows})).await.ok();
+        let rows: Vec<Value> = (0..5)
+            .map(|n| json!({"entity_id": n.to_string(), "features": {"text": "x".repeat(10 + n)}}))
+            .collect();
+        let answer =
+            server.post("/v1/features/write", &json!({"entity_type": "item", "rows": rows})).await.ok();
         assert_eq!(answer["written"], 5, "{answer}");
         let requests = stub.requests.load(Ordering::SeqCst) - before;
         // The vector of an entity that has `other` already is asked for with the others.
