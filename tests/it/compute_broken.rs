@@ -52,7 +52,8 @@ fn place(problem: &serde_json::Value) -> String {
     error["feature"].as_str().or(error["pointer"].as_str()).unwrap_or_default().to_owned()
 }
 
-/// The body of a function of `a` (1) and `text` ("x"), the line where it fails, and what is said.
+/// The body of a function of `a` (1) and `text` ("x"), the line where it fails (0: it depends on which
+/// turn of a loop is the last), and what is said.
 const BOMBS: [(&str, u32, &str); 18] = [
     ("return 1 // (a - 1)", 2, "by zero"),
     ("return fail('no price')", 2, "no price"),
@@ -67,11 +68,11 @@ const BOMBS: [(&str, u32, &str); 18] = [
     ("return len([0] * 1000000000000)", 2, "more"),
     ("return len(list(range(1000000000)))", 2, "more"),
     ("s = text\n    for i in range(64):\n        s = s + s\n    return len(s)", 4, "more"),
-    ("n = 0\n    for i in range(1000000000):\n        n += 1\n    return n", 4, "more"),
-    ("l = []\n    for i in range(100000000):\n        l.append(l)\n    return len(l)", 4, "more"),
+    ("n = 0\n    for i in range(1000000000):\n        n += 1\n    return n", 0, "it takes "),
+    ("l = []\n    for i in range(100000000):\n        l.append(l)\n    return len(l)", 0, "it "),
     ("n = 9223372036854775807\n    return n + a", 3, "64"),
     ("return b(a, text)", 2, ""),
-    ("return len([x for x in range(100000) for y in range(100000)])", 2, "more"),
+    ("return len([x for x in range(100000) for y in range(100000)])", 2, "it takes "),
 ];
 
 #[tokio::test]
@@ -97,7 +98,7 @@ async fn bombs_cost_their_own_request_an_error_and_nobody_else_anything() {
         let problem = bomb.problem(422, "validation_failed");
         assert_eq!(violations(&problem["errors"]), [("b".to_owned(), "computation_failed".to_owned())]);
         let text = problem["errors"][0]["message"].as_str().expect("a message");
-        let start = format!("b (line {line}, column ");
+        let start = if *line == 0 { "b (line ".to_owned() } else { format!("b (line {line}, column ") };
         assert!(text.starts_with(&start) && text.contains(message), "{body}: {text}");
         assert!(text.len() < 2000, "{body}: {} bytes", text.len());
         server.get_features(&entity, "").await.problem(404, "entity_not_found");
