@@ -188,7 +188,6 @@ pub struct With<'a> {
 /// Drafts what follows from a write that was drafted on top of version `before` and changed the
 /// features in `changed`: every computed feature whose inputs changed is evaluated anew, in the
 /// same version, so that it never disagrees with them.
-#[expect(clippy::too_many_arguments, reason = "a write and everything that follows from it depends on")]
 pub fn derive(
     draft: &mut Draft,
     before: Version,

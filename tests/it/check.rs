@@ -63,7 +63,7 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
         (
             "type.json",
             "{\"features\": {\"a\": {\"type\": \"number\"}}}".into(),
-            vec!["/features/a/type: is not the JSON that is wanted"],
+            vec!["/features/a/type: is not the document that is wanted"],
         ),
         (
             "bounds.json",
