@@ -56,6 +56,23 @@ pub struct Config {
     pub registry_refresh: Span,
     /// How often the embedded store frees what has expired.
     pub reap_interval: Span,
+    /// Where `embed(text)` gets embeddings from: `hashing` (built in) or `openai`.
+    pub embedding_provider: EmbeddingChoice,
+    /// Of an OpenAI-compatible server, up to before `/embeddings`.
+    pub embedding_url: Option<String>,
+    pub embedding_model: Option<String>,
+    /// Normally from the environment.
+    pub embedding_api_key: Option<Secret>,
+    /// Of one attempt.
+    pub embedding_timeout: Span,
+    /// Texts in one request.
+    pub embedding_batch_size: usize,
+    /// Attempts after the first one.
+    pub embedding_retries: u32,
+    /// Memory for embeddings that were fetched before.
+    pub embedding_cache_bytes: usize,
+    /// Whether the model is asked for the dimension of the schema.
+    pub embedding_send_dimensions: bool,
     /// Whether metrics are recorded and served.
     pub enable_monitoring: bool,
     pub max_body_bytes: usize,
@@ -109,6 +126,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where embeddings of texts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbeddingChoice {
+    Hashing,
+    OpenAi,
+}
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -157,6 +182,15 @@ impl Default for Config {
             max_clock_skew: Span::from_secs(300),
             registry_refresh: Span::from_secs(1),
             reap_interval: Span::from_secs(10),
+            embedding_provider: EmbeddingChoice::Hashing,
+            embedding_url: None,
+            embedding_model: None,
+            embedding_api_key: None,
+            embedding_timeout: Span::from_secs(10),
+            embedding_batch_size: 64,
+            embedding_retries: 2,
+            embedding_cache_bytes: 64 << 20,
+            embedding_send_dimensions: false,
             enable_monitoring: true,
             max_body_bytes: 16 << 20,
             request_timeout: Span::from_secs(30),
@@ -283,6 +317,34 @@ impl Config {
                 return refuse(format!("{} names no directory: write embedded:./data", origin("store_url")));
             }
         }
+        let openai = self.embedding_provider == EmbeddingChoice::OpenAi;
+        for (key, is_set) in [
+            ("embedding_url", self.embedding_url.is_some()),
+            ("embedding_model", self.embedding_model.is_some()),
+            ("embedding_api_key", self.embedding_api_key.is_some()),
+        ] {
+            if is_set && !openai {
+                return refuse(format!("{} is set, but embedding_provider is not openai", origin(key)));
+            }
+            if openai && !is_set && key != "embedding_api_key" {
+                return refuse(format!("{} is openai, but {key} is not set", origin("embedding_provider")));
+            }
+        }
+        if let Some(url) = &self.embedding_url
+            && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return refuse(format!("{} must start with http:// or https://", origin("embedding_url")));
+        }
+        if self.embedding_retries > 10 {
+            return refuse(format!("{} must be at most 10", origin("embedding_retries")));
+        }
+        if openai && self.embedding_timeout.as_millis() >= self.request_timeout.as_millis() {
+            return refuse(format!(
+                "{} must be less than {}",
+                origin("embedding_timeout"),
+                origin("request_timeout")
+            ));
+        }
         let on_redis = matches!(self.store(), StoreChoice::Redis(_));
         if !on_redis && self.wait_replicas > 0 {
             return refuse(format!("{} is set, but the store is not Redis", origin("wait_replicas")));
@@ -296,6 +358,7 @@ impl Config {
             ("max_features", self.max_features, 1),
             ("max_page_size", self.max_page_size, 1),
             ("max_body_bytes", self.max_body_bytes, 1024),
+            ("embedding_batch_size", self.embedding_batch_size, 1),
             ("embedded_cache_bytes", self.embedded_cache_bytes, 1 << 20),
         ] {
             if value < least {
@@ -402,8 +465,17 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 6] =
-    ["store_url", "redis_host", "redis_username", "redis_password", "redis_key_prefix", "data_dir"];
+const TEXTS: [&str; 9] = [
+    "store_url",
+    "redis_host",
+    "redis_username",
+    "redis_password",
+    "redis_key_prefix",
+    "data_dir",
+    "embedding_url",
+    "embedding_model",
+    "embedding_api_key",
+];
 
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
@@ -530,6 +602,20 @@ mod tests {
             &[("FEATURE_STORE_STORE_URL", "mysql://a")],
             &[("FEATURE_STORE_STORE_URL", "embedded:")],
             &[("FEATURE_STORE_MAX_VERSIONS", "0")],
+            &[("FEATURE_STORE_EMBEDDING_PROVIDER", "openai")],
+            &[("FEATURE_STORE_EMBEDDING_URL", "http://a")],
+            &[("FEATURE_STORE_EMBEDDING_API_KEY", "k")],
+            &[
+                ("FEATURE_STORE_EMBEDDING_PROVIDER", "openai"),
+                ("FEATURE_STORE_EMBEDDING_URL", "a"),
+                ("FEATURE_STORE_EMBEDDING_MODEL", "m"),
+            ],
+            &[
+                ("FEATURE_STORE_EMBEDDING_PROVIDER", "openai"),
+                ("FEATURE_STORE_EMBEDDING_URL", "http://a"),
+                ("FEATURE_STORE_EMBEDDING_MODEL", "m"),
+                ("FEATURE_STORE_EMBEDDING_TIMEOUT", "30"),
+            ],
             &[("FEATURE_STORE_REDIS_KEY_PREFIX", "a{b")],
         ] {
             let error = load(environment).unwrap_err();

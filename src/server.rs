@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::{Config, StoreChoice};
-use crate::embedding::HashingProvider;
+use crate::config::{Config, EmbeddingChoice, StoreChoice};
+use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
 use crate::http::{App, AppParts, Lifecycle, RequestLimits};
 use crate::service::FeatureStore;
+use crate::service::embeddings::EmbeddingProvider;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
@@ -26,6 +27,8 @@ pub enum StartError {
     DataDir(#[from] OpenError),
     #[error("the store cannot be used: {0}")]
     Store(#[from] StoreError),
+    #[error("the embedding provider cannot be used: {0}")]
+    Embeddings(String),
     #[error("metrics cannot be recorded: {0}")]
     Metrics(String),
     #[error("serving ended: {0}")]
@@ -57,6 +60,26 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
     }
 }
 
+/// The source of embeddings that the configuration chooses. Nobody is asked yet.
+fn embedding_provider(config: &Config) -> Result<Arc<dyn EmbeddingProvider>, StartError> {
+    Ok(match config.embedding_provider {
+        EmbeddingChoice::Hashing => Arc::new(HashingProvider),
+        EmbeddingChoice::OpenAi => {
+            let openai = OpenAiConfig {
+                url: config.embedding_url.clone().unwrap_or_default(),
+                model: config.embedding_model.clone().unwrap_or_default(),
+                api_key: config.embedding_api_key.as_ref().map(|key| key.expose().to_owned()),
+                timeout: config.embedding_timeout.as_duration(),
+                batch_size: config.embedding_batch_size,
+                retries: config.embedding_retries,
+                cache_bytes: config.embedding_cache_bytes as u64,
+                send_dimensions: config.embedding_send_dimensions,
+            };
+            Arc::new(OpenAiProvider::new(openai).map_err(StartError::Embeddings)?)
+        }
+    })
+}
+
 /// Serves on `listener` until `shutdown` is done, then finishes what is under way.
 pub async fn run(
     config: &Config,
@@ -72,7 +95,7 @@ pub async fn run(
     let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
     let app = App::new(AppParts {
         started_at: clock.now(),
-        store: Arc::new(FeatureStore::new(store, clock, config.settings(), Arc::new(HashingProvider))),
+        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embedding_provider(config)?)),
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),

@@ -1,5 +1,6 @@
 //! The subcommands of the binary.
 
+mod check;
 mod demo;
 mod healthcheck;
 mod openapi;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API (the default).
     Serve,
+    /// Check schema files, and run the tests in them.
+    Check(check::Options),
     /// Print the OpenAPI document.
     Openapi,
     /// Start a server with a shop in it and walk through everything it does.
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
+        Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
         Command::Demo(options) => demo::run(&options),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))

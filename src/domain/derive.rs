@@ -93,6 +93,8 @@ pub struct EmbeddingRequest {
 pub enum DeriveError {
     /// With the function's name, line and message.
     Failed(String),
+    /// Something that the function needs is out of order, which is nobody's fault who writes.
+    Unavailable(String),
     /// Fetch these and start again.
     NeedsEmbeddings(Vec<EmbeddingRequest>),
 }
@@ -106,6 +108,8 @@ pub enum Undecided {
     NeedsEmbeddings(Vec<EmbeddingRequest>),
     /// Functions failed, or their results do not fit the schema.
     Failed(Vec<Violation>),
+    /// Something that functions need is out of order.
+    Unavailable(String),
 }
 
 impl From<NeedsHistory> for Undecided {
@@ -197,6 +201,7 @@ pub fn derive(
     let mut results: Vec<Derived> = Vec::new();
     let mut violations = Vec::new();
     let mut missing = Vec::new();
+    let mut unavailable = None;
     for (index, computed) in
         derivations.computed().iter().enumerate().filter(|(_, computed)| !computed.on_read)
     {
@@ -235,9 +240,15 @@ pub fn derive(
                     missing.extend(requests);
                     continue;
                 }
-                Err(DeriveError::Failed(reason)) if computed.skip_errors => {
+                Err(DeriveError::Failed(reason) | DeriveError::Unavailable(reason))
+                    if computed.skip_errors =>
+                {
                     message = Some(reason);
                     None
+                }
+                Err(DeriveError::Unavailable(reason)) => {
+                    unavailable.get_or_insert(reason);
+                    continue;
                 }
                 Err(DeriveError::Failed(reason)) => {
                     violations.push(Violation::of_feature(
@@ -284,7 +295,12 @@ pub fn derive(
         missing.dedup();
         return Err(Undecided::NeedsEmbeddings(missing));
     }
-    if violations.is_empty() { Ok(results) } else { Err(Undecided::Failed(violations)) }
+    // What is wrong with the write itself comes first: sending it again would not help.
+    match unavailable {
+        _ if !violations.is_empty() => Err(Undecided::Failed(violations)),
+        Some(reason) => Err(Undecided::Unavailable(reason)),
+        None => Ok(results),
+    }
 }
 
 /// A result that also fits the constraints of its feature.

@@ -160,6 +160,18 @@ fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     parse_json(&json)
 }
 
+/// Reads a document as the API would read it from a body; the error says where it fails.
+pub fn read_document<T: DeserializeOwned>(bytes: &[u8], yaml: bool) -> Result<T, String> {
+    let document = if yaml { parse_yaml(bytes) } else { parse_json(bytes) };
+    document.map_err(|problem| {
+        let detail = problem.detail.strip_prefix("the body ").unwrap_or(&problem.detail);
+        match problem.errors.first().and_then(|violation| violation.pointer.as_deref()) {
+            Some(pointer) if !pointer.is_empty() => format!("{pointer}: {detail}"),
+            _ => detail.to_owned(),
+        }
+    })
+}
+
 /// Parses a body that has failed already once more, to say where it fails.
 #[cold]
 fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {

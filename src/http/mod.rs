@@ -22,6 +22,8 @@ mod schemas;
 mod spec;
 mod values;
 
+pub use extract::read_document;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -195,6 +195,11 @@ impl From<ServiceError> for Problem {
                 retry_after: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail)
             },
+            // No store is down, and no client is at fault: the server lacks what it needs for this.
+            ServiceError::Unavailable(_) => Self {
+                retry_after: Some(1),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail)
+            },
             ServiceError::Store(error) => error.into(),
             ServiceError::Internal(message) => {
                 tracing::error!(error = message, "a bug");
@@ -254,7 +259,7 @@ const READING: [(u16, &str); 6] = [
     (404, "There is no such entity type, entity, version or other thing named by the path."),
     (413, "The request asks for more than a limit allows."),
     (500, "A bug, or unreadable data in the store."),
-    (503, "The store cannot be reached, or the server is overloaded."),
+    (503, "The store or the provider of embeddings cannot be reached, or the server is overloaded."),
     (504, "The store or the server took too long."),
 ];
 

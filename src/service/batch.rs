@@ -122,11 +122,15 @@ impl FeatureStore {
                 match self.draft_group(entity_type, group, records, embeddings, stamp) {
                     Ok((_, drafted)) => {
                         for ((row, _), result) in group.rows.iter().zip(drafted) {
-                            if let Err(ServiceError::ValidationFailed(wrong)) = result {
-                                violations.extend(wrong.into_iter().map(|mut violation| {
-                                    violation.row = Some(*row as u64);
-                                    violation
-                                }));
+                            match result {
+                                Ok(_) => {}
+                                Err(ServiceError::ValidationFailed(wrong)) => {
+                                    violations.extend(wrong.into_iter().map(|mut violation| {
+                                        violation.row = Some(*row as u64);
+                                        violation
+                                    }));
+                                }
+                                Err(error) => return Err(error),
                             }
                         }
                     }

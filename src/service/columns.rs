@@ -206,7 +206,9 @@ impl Columns {
         }
         match evaluate(session, index, step, &inputs, &self.entity_type) {
             Ok(value) => Ok(of_value(feature, Some(value), false)),
-            Err(DeriveError::Failed(_)) if step.skip_errors => Ok(of_value(feature, None, false)),
+            Err(DeriveError::Failed(_) | DeriveError::Unavailable(_)) if step.skip_errors => {
+                Ok(of_value(feature, None, false))
+            }
             Err(error) => Err(error),
         }
     }

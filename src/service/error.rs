@@ -36,6 +36,9 @@ pub enum ServiceError {
     /// Other writers of the same entity won every time.
     #[error("too many writers of one entity at the same time; try again")]
     Contention,
+    /// Something else than the store that a request needs, such as a provider of embeddings.
+    #[error("{0}")]
+    Unavailable(String),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A bug.

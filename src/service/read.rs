@@ -351,6 +351,7 @@ fn complete(
         match columns.complete(entity.answers.clone(), request, session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
+            Err((_, DeriveError::Unavailable(reason))) => return Err(ServiceError::Unavailable(reason)),
             Err((feature, DeriveError::Failed(reason))) => {
                 let message = format!("of the entity {}: {reason}", entity.entity_id);
                 let violation = Violation::of_feature(&feature, ViolationCode::ComputationFailed, message);

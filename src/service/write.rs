@@ -90,6 +90,7 @@ impl From<Undecided> for Undrafted {
             Undecided::NeedsHistory(_) => Self::NeedsHistory,
             Undecided::NeedsEmbeddings(requests) => Self::NeedsEmbeddings(requests),
             Undecided::Failed(violations) => Self::Refused(ServiceError::ValidationFailed(violations)),
+            Undecided::Unavailable(reason) => Self::Refused(ServiceError::Unavailable(reason)),
         }
     }
 }

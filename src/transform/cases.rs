@@ -83,7 +83,8 @@ fn check(
     let found = |feature: &FeatureName| {
         let outcome = outcomes.iter().find(|outcome| transformations.node(outcome).feature == *feature);
         match outcome.map(|outcome| &outcome.result) {
-            Some(Ok(value)) => Ok(value.clone()),
+            // No value is what a test calls null.
+            Some(Ok(value)) => Ok(value.clone().unwrap_or(Value::Null)),
             Some(Err(error @ (ComputeError::Call(_) | ComputeError::Blocked(_)))) => Err(error.to_string()),
             None => Err("was not computed".to_owned()),
         }

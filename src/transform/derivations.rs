@@ -5,7 +5,7 @@ use crate::domain::schema::{ComputeOn, OnError};
 use crate::domain::value::Value;
 
 use super::entity_type::Transformations;
-use super::fault::CallError;
+use super::fault::{CallError, ErrorKind};
 use super::graph::{Node, Source};
 use super::program::{Env, Session};
 
@@ -70,6 +70,9 @@ impl Evaluate for Evaluation<'_> {
             return Err(DeriveError::Failed("there is no such function".to_owned()));
         };
         self.session.call(&node.function, inputs, node.feature_type).map_err(|error| match error {
+            CallError::Failed(failure) if failure.kind == ErrorKind::Provider => {
+                DeriveError::Unavailable(failure.message)
+            }
             CallError::Failed(failure) => DeriveError::Failed(failure.to_string()),
             CallError::NeedsEmbeddings(requests) => DeriveError::NeedsEmbeddings(requests),
         })

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::fault::{Fault, Stop};
+use super::fault::{ErrorKind, Fault, Stop};
 use super::heap::Val;
 use super::machine::Machine;
 use super::native::Def;
@@ -98,15 +98,16 @@ fn embed(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
     match provider.get(text, dimension) {
         Embedding::Here(numbers) if numbers.len() == dimension as usize => {
             if numbers.iter().any(|number| !number.is_finite()) {
-                return Err(Fault::failed("the provider answered a number that is not finite"));
+                let message = "the provider answered a number that is not finite";
+                return Err(Fault::new(ErrorKind::Provider, message));
             }
             m.heap.floats(numbers.iter().map(|number| f64::from(*number)))
         }
         Embedding::Here(numbers) => {
             let message = format!("the provider answered {} numbers, not {dimension}", numbers.len());
-            Err(Fault::failed(message))
+            Err(Fault::new(ErrorKind::Provider, message))
         }
-        Embedding::Failed(reason) => Err(Fault::failed(reason)),
+        Embedding::Failed(reason) => Err(Fault::new(ErrorKind::Provider, reason)),
         Embedding::Fetch => {
             let request = EmbeddingRequest { text: text.to_owned(), dimension };
             if !m.missing.contains(&request) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 
 use crate::domain::name::FeatureName;
-use crate::domain::schema::{ComputeOn, EntityTypeSchema};
+use crate::domain::schema::{ComputeOn, EntityTypeSchema, OnError};
 use crate::domain::value::{FeatureType, TypeName, Value};
 use crate::domain::violation::{Violation, ViolationCode};
 
@@ -30,7 +30,8 @@ pub struct Transformations {
 pub struct Outcome {
     /// Index among the graph's nodes.
     pub node: usize,
-    pub result: Result<Value, ComputeError>,
+    /// `None`: an input that the function cannot do without has no value, so it has none.
+    pub result: Result<Option<Value>, ComputeError>,
     /// How long the function took.
     pub elapsed: Duration,
 }
@@ -166,7 +167,8 @@ impl Transformations {
 
     /// Computes features one after another: `nodes` are indices into the graph, ascending (as
     /// [`Graph::dependents`] and [`Graph::with_needed`] give them). An input comes from a feature
-    /// computed before it, else from `input`; `None` is an input without a value.
+    /// computed before it, else from `input`; `None` is an input without a value. Then the default
+    /// of its parameter stands in, and a function without one there is not called.
     ///
     /// The error lists the embeddings that are not at hand, of all functions at once: fetch them
     /// and call again.
@@ -178,6 +180,11 @@ impl Transformations {
     ) -> Result<Vec<Outcome>, Vec<EmbeddingRequest>> {
         let env = Env { dimension: env.dimension.or(self.dimension), ..*env };
         let mut session = self.program.session(&env);
+        let nodes_of = self.graph.nodes();
+        let skips = |source: &Source| {
+            let node = nodes_of.iter().find(|node| node.feature.as_str() == source.name());
+            node.is_some_and(|node| node.on_error == OnError::Skip)
+        };
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(nodes.len());
         let mut missing: Vec<EmbeddingRequest> = Vec::new();
         let mut values: Vec<Option<Value>> = Vec::new();
@@ -193,7 +200,8 @@ impl Transformations {
                     Source::Stored(_) | Source::Raw(_) | Source::Now => None,
                 };
                 values.push(match earlier.map(|outcome| &outcome.result) {
-                    Some(Ok(value)) => Some(value.clone()),
+                    Some(Ok(value)) => value.clone(),
+                    Some(Err(ComputeError::Call(CallError::Failed(_)))) if skips(source) => None,
                     Some(Err(_)) => {
                         blocked.get_or_insert_with(|| source.name());
                         None
@@ -202,11 +210,15 @@ impl Transformations {
                 });
             }
             let start = Instant::now();
+            let mut given = values.iter().zip(&node.function.parameters);
+            let complete = given.all(|(value, parameter)| value.is_some() || parameter.has_default);
             let result = match blocked.and_then(|name| FeatureName::parse(name).ok()) {
                 Some(name) => Err(ComputeError::Blocked(name)),
+                None if !complete => Ok(None),
                 None => {
                     let inputs: Vec<Option<&Value>> = values.iter().map(Option::as_ref).collect();
-                    session.call(&node.function, &inputs, node.feature_type).map_err(ComputeError::Call)
+                    let value = session.call(&node.function, &inputs, node.feature_type);
+                    value.map(Some).map_err(ComputeError::Call)
                 }
             };
             if let Err(ComputeError::Call(CallError::NeedsEmbeddings(requests))) = &result {

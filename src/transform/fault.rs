@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Depth,
     /// A larger result than allowed.
     Output,
+    /// The provider of embeddings failed; not the function's fault.
+    Provider,
 }
 
 impl ErrorKind {
@@ -50,7 +52,7 @@ impl ErrorKind {
     pub fn is_bound(self) -> bool {
         match self {
             Self::Steps | Self::Memory | Self::Time | Self::Depth | Self::Output => true,
-            Self::Failed | Self::WrongResult => false,
+            Self::Failed | Self::WrongResult | Self::Provider => false,
         }
     }
 }

@@ -18,8 +18,6 @@ features:
   price_range: {type: string, computed: {function: price_range}}
 transformations: |
   def price_range(price):
-      if price == None:
-          return None
       return num.label(price, [50, 200, 1000], [\"budget\", \"mid_range\", \"premium\", \"luxury\"])
 tests:
   - inputs: {price: 49.99}
@@ -38,11 +36,92 @@ tests:
 | `embedding` | list of floats | list or tuple of `dimension` numbers |
 | `json` | dict, list, string, number, bool | the same; a dict's keys are strings |
 
-A null is `None`, as an input and as a result. An input without a value is the parameter's default
-(`def f(price, currency=\"EUR\")`), else `None`. A function computed `on: read` may take `now`, the
-time of the request; raw inputs then come from the request's context.
+A null that was written is `None`, as an input and as a result.
 
-`embed(text)` gives the embedding of a text by the configured provider.
+**Inputs.** A parameter without a default is an input that the function cannot do without: while it
+has no value (never written, deleted, expired), the function is not called and the computed feature
+has no value either, and what needs that one has none, and so on. A parameter with a default
+(`def f(price, currency=\"EUR\", brand=None)`) is optional: the default stands in.
+
+**Raw inputs** are data that functions see and the store does not keep. They are declared in
+`raw_inputs`, and come with `POST …/compute`:
+
+```yaml
+features:
+  name: {type: string}
+  summary: {type: string, computed: {function: summary}}
+raw_inputs:
+  description: {type: string}
+transformations: |
+  def summary(name, description):
+      return text.truncate(name + \": \" + description, 80)
+```
+
+A write that does not bring a raw input that a function cannot do without leaves what was computed
+from it as it is, even where another input changed: what cannot be computed anew stays. Where the
+raw input has a default, the feature is computed with the default.
+
+## When
+
+**On write** (the default). A write, a batch, a compute request or a rollback that changes an input
+computes everything that depends on it, in dependency order, in the same version of the entity: no
+reader ever sees a computed feature that disagrees with its inputs, and several writers at the same
+time make no difference. Its event time is the newest of its inputs'. An input that is deleted takes
+what cannot do without it along. A computed feature cannot be written.
+
+**On read**: `computed: {function: age_days, on: read}`. It is not stored and has no history: every
+read computes it from what is stored. Such a function may take `now`, the time of the request, and
+raw inputs, which then come from the request's `context`: `\"context\": {\"user_country\": \"DE\"}` in
+the body of a batch read, `?context={…}` in a read of one entity.
+
+**From raw data**: `POST /v1/entities/{entity_type}/{entity_id}/compute` with
+`{\"raw\": {\"name\": \"iPhone 15\", \"description\": \"…\", \"price\": 999.99}}`. Members that are features are
+written as in an ordinary write; all features whose inputs are there are computed. `\"store\": false`
+only shows the results; `\"explain\": true` adds the function, the inputs and the time of each.
+
+**Again**: a schema with another function computes with it from then on; what is stored stays until
+an input is written. `POST /v1/entity-types/{entity_type}/recompute` starts a job that computes all
+entities of the type anew: follow it under `/v1/jobs/{id}`. Features that need raw inputs stay as
+they are.
+
+## When a function fails
+
+A function that fails, or whose result does not fit its feature's type and constraints, refuses the
+write: 422, with `computation_failed`, the function, the line and the message for each feature.
+`computed: {function: f, on_error: skip}` accepts the write without the feature: its outcome is
+`skipped`, it has no value, and a compute request says why.
+
+## Embeddings
+
+`embed(text)` gives the embedding of a text. The setting `embedding_provider` chooses where it comes
+from:
+
+- `hashing` (the default) is built in: signed feature hashing of words and pairs of words, of any
+  dimension, deterministic. Texts that share words are near each other; it knows no meanings.
+- `openai` asks any server that speaks `POST {embedding_url}/embeddings` as OpenAI does:
+  `embedding_url` (such as `https://api.openai.com/v1`), `embedding_model`, and the key, if it wants
+  one, in the environment: `FEATURE_STORE_EMBEDDING_API_KEY`. Texts are asked for in batches
+  (`embedding_batch_size`), with a timeout (`embedding_timeout`) and a few more attempts
+  (`embedding_retries`) where the server is overloaded, failing or away. Embeddings are kept in
+  memory by a hash of their text (`embedding_cache_bytes`). `embedding_send_dimensions = true` asks
+  the model for the dimension of the schema.
+
+A provider that is away, or answers another dimension or numbers that are not finite, is not the
+writer's fault: the write is refused with 503 and nothing is stored, unless the feature says
+`on_error: skip`. Nothing is ever stored in place of an embedding.
+
+## Testing
+
+`tests` in the schema hold functions against examples: `inputs` by name (`now`, too), and what to
+`expect`; null stands for no value. An input that is itself a computed feature is taken as it is
+given. Embeddings in tests are the built-in ones. `feature-store check FILE…` checks schema files
+as `PUT /v1/entity-types/{entity_type}` would, runs their tests, shows every difference, and ends
+with exit code 1 where anything is wrong:
+
+```console
+$ feature-store check examples/ecommerce/product.yaml
+examples/ecommerce/product.yaml: 7 of 7 tests passed
+```
 
 ## The language
 

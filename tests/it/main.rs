@@ -9,11 +9,16 @@
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod check;
 mod client;
+mod compute;
+mod compute_broken;
+mod compute_jobs;
 mod contention;
 mod demo;
 mod embedded_speed;
 mod embedded_store;
+mod embeddings;
 mod faults;
 mod http_batch_write;
 mod http_constraints;

@@ -179,7 +179,7 @@ fn missing_embeddings_are_all_asked_for_at_once() {
     provider.0.push(("y".into(), vec![1.0, 0.0].into()));
     assert_eq!(call(&provider, "x", "y"), Ok(Value::Float64(1.0)));
     let error = call(&provider, "x", "down").expect_err("it is down").to_string();
-    assert!(error.contains("embed(): the provider did not answer in 2 s"), "{error}");
+    assert!(error.contains("the provider did not answer in 2 s"), "{error}");
     provider.0[1].1 = vec![1.0].into();
     let error = call(&provider, "x", "y").expect_err("another dimension").to_string();
     assert!(error.contains("answered 1 numbers, not 2"), "{error}");

@@ -1,0 +1,274 @@
+//! Any server that speaks `POST {url}/embeddings` as OpenAI does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::derive::EmbeddingRequest;
+use crate::service::embeddings::EmbeddingProvider;
+
+/// What a pause between two attempts begins with; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Room for a number of an embedding as JSON, with what is around it.
+const BYTES_PER_NUMBER: usize = 64;
+/// What a cache entry takes besides its numbers.
+const ENTRY_BYTES: u64 = 96;
+/// So many batches of one request are under way at the same time.
+const CONCURRENT_BATCHES: usize = 4;
+
+/// How to reach the server, and how hard to try.
+#[derive(Clone, Debug)]
+pub struct OpenAiConfig {
+    /// Up to before `/embeddings`.
+    pub url: String,
+    pub model: String,
+    pub api_key: Option<String>,
+    /// Of one attempt.
+    pub timeout: Duration,
+    /// Texts in one request.
+    pub batch_size: usize,
+    /// Attempts after the first one.
+    pub retries: u32,
+    pub cache_bytes: u64,
+    /// Whether to ask for the schema's dimension.
+    pub send_dimensions: bool,
+}
+
+/// See the module's documentation.
+pub struct OpenAiProvider {
+    config: OpenAiConfig,
+    uri: http::Uri,
+    authorization: Option<http::HeaderValue>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    cache: Cache<Key, Arc<[f32]>, Weigh>,
+}
+
+/// A hash of the model, the dimension and the text.
+type Key = [u8; 32];
+
+#[derive(Clone)]
+struct Weigh;
+
+impl Weighter<Key, Arc<[f32]>> for Weigh {
+    fn weight(&self, _: &Key, embedding: &Arc<[f32]>) -> u64 {
+        size_of_val::<[f32]>(embedding) as u64 + ENTRY_BYTES
+    }
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    input: Vec<&'a str>,
+    encoding_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    data: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    index: usize,
+    embedding: Vec<Option<f64>>,
+}
+
+/// Why an attempt failed.
+struct Failed {
+    reason: String,
+    /// Whether another attempt may go better.
+    again: bool,
+}
+
+impl OpenAiProvider {
+    pub fn new(config: OpenAiConfig) -> Result<Self, String> {
+        let uri = format!("{}/embeddings", config.url.trim_end_matches('/'));
+        let uri: http::Uri = uri.parse().map_err(|error| format!("embedding_url: {error}"))?;
+        let authorization = match &config.api_key {
+            Some(key) => {
+                let value = http::HeaderValue::try_from(format!("Bearer {key}"));
+                let mut value =
+                    value.map_err(|_| "embedding_api_key has characters that no header can hold")?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(provider)
+            .map_err(|error| format!("the system's certificates cannot be read: {error}"))?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let entry = ENTRY_BYTES + 4 * 384;
+        let entries = usize::try_from(config.cache_bytes / entry).unwrap_or(usize::MAX).clamp(1, 1 << 20);
+        let cache = Cache::with_weighter(entries, config.cache_bytes, Weigh);
+        Ok(Self { config, uri, authorization, client, cache })
+    }
+
+    fn key(&self, text: &str, dimension: u32) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.config.model.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&dimension.to_le_bytes());
+        hasher.update(text.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// The embeddings of texts that are to have one dimension, with further attempts.
+    async fn batch(&self, texts: &[&str], dimension: u32) -> Result<Vec<Arc<[f32]>>, String> {
+        let request = Request {
+            model: &self.config.model,
+            input: texts.to_vec(),
+            encoding_format: "float",
+            dimensions: self.config.send_dimensions.then_some(dimension),
+        };
+        let body = Bytes::from(serde_json::to_vec(&request).map_err(|error| error.to_string())?);
+        let mut attempt = 0;
+        loop {
+            let limit = self.config.timeout;
+            let answer =
+                match tokio::time::timeout(limit, self.ask(body.clone(), texts.len(), dimension)).await {
+                    Ok(answer) => answer,
+                    // Whoever is too slow once is not asked again: the writer has waited long enough.
+                    Err(_) => Err(Failed {
+                        reason: format!("did not answer within {} ms", limit.as_millis()),
+                        again: false,
+                    }),
+                };
+            match answer {
+                Ok(embeddings) => return Ok(embeddings),
+                Err(failed) if failed.again && attempt < self.config.retries => {
+                    let pause = FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
+                    tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+                    attempt += 1;
+                }
+                Err(failed) => {
+                    let attempts =
+                        if attempt > 0 { format!(" ({} attempts)", attempt + 1) } else { String::new() };
+                    return Err(format!("the embedding provider openai {}{attempts}", failed.reason));
+                }
+            }
+        }
+    }
+
+    /// One attempt.
+    async fn ask(&self, body: Bytes, count: usize, dimension: u32) -> Result<Vec<Arc<[f32]>>, Failed> {
+        let never = |reason: String| Failed { reason, again: false };
+        let again = |reason: String| Failed { reason, again: true };
+        let mut request = http::Request::post(self.uri.clone())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::ACCEPT, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(http::header::AUTHORIZATION, authorization.clone());
+        }
+        let request = request.body(Full::new(body)).map_err(|error| never(error.to_string()))?;
+        let response = self.client.request(request).await.map_err(|error| {
+            // Where it is stays in the log.
+            tracing::warn!(%error, "the embedding provider cannot be reached");
+            again("cannot be reached".to_owned())
+        })?;
+        let status = response.status();
+        if !status.is_success() {
+            let failed = if status.as_u16() == 429 || status.is_server_error() { again } else { never };
+            return Err(failed(format!("answered {}", status.as_u16())));
+        }
+        let most = 65_536 + count * (dimension as usize + 64) * BYTES_PER_NUMBER;
+        let body = Limited::new(response.into_body(), most).collect().await;
+        let body = body.map_err(|_| again("broke off, or answered far too much".to_owned()))?.to_bytes();
+        let answer: Response = serde_json::from_slice(&body)
+            .map_err(|error| never(format!("answered something else than embeddings: {error}")))?;
+        embeddings(answer, count, dimension).map_err(never)
+    }
+}
+
+/// The embeddings in the order of the texts; never a wrong one.
+fn embeddings(answer: Response, count: usize, dimension: u32) -> Result<Vec<Arc<[f32]>>, String> {
+    if answer.data.len() != count {
+        return Err(format!("answered {} embeddings for {count} texts", answer.data.len()));
+    }
+    let mut found: Vec<Option<Arc<[f32]>>> = vec![None; count];
+    for item in answer.data {
+        if item.embedding.len() != dimension as usize {
+            let numbers = item.embedding.len();
+            return Err(format!("answered an embedding of {numbers} numbers where {dimension} are wanted"));
+        }
+        let numbers = item.embedding.iter().map(|number| number.map_or(f32::NAN, |number| number as f32));
+        let numbers: Arc<[f32]> = numbers.collect();
+        if numbers.iter().any(|number| !number.is_finite()) {
+            return Err("answered a number that is not finite".to_owned());
+        }
+        match found.get_mut(item.index) {
+            Some(place @ None) => *place = Some(numbers),
+            Some(Some(_)) => return Err(format!("answered two embeddings for the text {}", item.index)),
+            None => return Err(format!("answered an embedding for the text {} of {count}", item.index)),
+        }
+    }
+    // As many as wanted, no place twice, none outside: every place is filled.
+    found.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| "left out an embedding".to_owned())
+}
+
+#[async_trait]
+impl EmbeddingProvider for OpenAiProvider {
+    fn name(&self) -> &'static str {
+        "openai"
+    }
+
+    fn at_hand(&self, text: &str, dimension: u32) -> Option<Arc<[f32]>> {
+        self.cache.get(&self.key(text, dimension))
+    }
+
+    async fn fetch(&self, requests: &[EmbeddingRequest]) -> Vec<Result<Arc<[f32]>, String>> {
+        use futures::StreamExt;
+        let mut by_dimension: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (place, request) in requests.iter().enumerate() {
+            by_dimension.entry(request.dimension).or_default().push(place);
+        }
+        let batches: Vec<(u32, Vec<usize>)> = by_dimension
+            .iter()
+            .flat_map(|(dimension, places)| {
+                places.chunks(self.config.batch_size.max(1)).map(|chunk| (*dimension, chunk.to_vec()))
+            })
+            .collect();
+        let fetched: Vec<_> = futures::stream::iter(batches)
+            .map(|(dimension, places)| async move {
+                let texts: Vec<&str> = places.iter().map(|place| requests[*place].text.as_str()).collect();
+                let result = self.batch(&texts, dimension).await;
+                (places, result)
+            })
+            .buffer_unordered(CONCURRENT_BATCHES)
+            .collect()
+            .await;
+        let missing = || Err("the embedding provider openai left out an embedding".to_owned());
+        let mut results: Vec<Result<Arc<[f32]>, String>> = requests.iter().map(|_| missing()).collect();
+        for (places, result) in fetched {
+            match result {
+                Ok(embeddings) => {
+                    for (place, embedding) in places.into_iter().zip(embeddings) {
+                        let request = &requests[place];
+                        self.cache.insert(self.key(&request.text, request.dimension), embedding.clone());
+                        results[place] = Ok(embedding);
+                    }
+                }
+                Err(reason) => places.into_iter().for_each(|place| results[place] = Err(reason.clone())),
+            }
+        }
+        results
+    }
+}
