@@ -70,7 +70,7 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
             "{\"features\": {\"a\": {\"type\": \"int64\", \"minimum\": 3, \"maximum\": 2}}}".into(),
             vec!["/features/a"],
         ),
-        ("empty.yaml", String::new(), vec!["has no YAML document in it"]),
+        ("empty.yaml", String::new(), vec!["invalid type: null"]),
         ("key.yaml", "featurs: {}".into(), vec!["unknown field `featurs`"]),
     ];
     for (name, text, expected) in &cases {
