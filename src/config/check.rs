@@ -1,0 +1,146 @@
+//! What is refused at the start: keys that nobody knows, and settings that contradict each other.
+
+use figment::providers::Serialized;
+use figment::value::Dict;
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::{Config, ConfigError, EmbeddingChoice, StoreChoice};
+use crate::domain::compiled::MAX_MAX_VERSIONS;
+
+impl Config {
+    /// Refuses settings that contradict each other.
+    pub(super) fn check(&self, figment: &Figment) -> Result<(), ConfigError> {
+        let origin = |key: &str| match figment.find_metadata(key) {
+            Some(metadata) => format!("{key} ({})", describe(metadata)),
+            None => key.to_owned(),
+        };
+        let refuse = |text: String| Err(ConfigError(text));
+        if self.store_url.is_some() && self.redis_host.is_some() {
+            return refuse(format!(
+                "{} and {} both say where the store is: set one of them",
+                origin("store_url"),
+                origin("redis_host")
+            ));
+        }
+        if self.redis_port.is_some() && self.redis_host.is_none() {
+            return refuse(format!("{} is set, but redis_host is not", origin("redis_port")));
+        }
+        if let Some(url) = &self.store_url {
+            const SCHEMES: [&str; 6] =
+                ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+            let scheme = url.expose().split_once(':').map_or("", |(scheme, _)| scheme);
+            let known = scheme == "embedded" || (SCHEMES.contains(&scheme) && url.expose().contains("://"));
+            if !known {
+                return refuse(format!(
+                    "{} must be embedded:DIR, redis://, rediss://, redis-cluster://, rediss-cluster:// or redis-sentinel://",
+                    origin("store_url")
+                ));
+            }
+            if url.expose() == "embedded:" {
+                return refuse(format!("{} names no directory: write embedded:./data", origin("store_url")));
+            }
+        }
+        let openai = self.embedding_provider == EmbeddingChoice::OpenAi;
+        for (key, is_set) in [
+            ("embedding_url", self.embedding_url.is_some()),
+            ("embedding_model", self.embedding_model.is_some()),
+            ("embedding_api_key", self.embedding_api_key.is_some()),
+        ] {
+            if is_set && !openai {
+                return refuse(format!("{} is set, but embedding_provider is not openai", origin(key)));
+            }
+            if openai && !is_set && key != "embedding_api_key" {
+                return refuse(format!("{} is openai, but {key} is not set", origin("embedding_provider")));
+            }
+        }
+        if let Some(url) = &self.embedding_url
+            && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return refuse(format!("{} must start with http:// or https://", origin("embedding_url")));
+        }
+        if self.embedding_retries > 10 {
+            return refuse(format!("{} must be at most 10", origin("embedding_retries")));
+        }
+        if openai && self.embedding_timeout.as_millis() >= self.request_timeout.as_millis() {
+            return refuse(format!(
+                "{} must be less than {}",
+                origin("embedding_timeout"),
+                origin("request_timeout")
+            ));
+        }
+        let on_redis = matches!(self.store(), StoreChoice::Redis(_));
+        if !on_redis && self.wait_replicas > 0 {
+            return refuse(format!("{} is set, but the store is not Redis", origin("wait_replicas")));
+        }
+        if !on_redis && (self.redis_password.is_some() || self.redis_username.is_some()) {
+            return refuse(format!("{} is set, but the store is not Redis", origin("redis_password")));
+        }
+        for (key, value, least) in [
+            ("redis_pool_size", self.redis_pool_size, 1),
+            ("max_batch_size", self.max_batch_size, 1),
+            ("max_features", self.max_features, 1),
+            ("max_page_size", self.max_page_size, 1),
+            ("max_body_bytes", self.max_body_bytes, 1024),
+            ("embedding_batch_size", self.embedding_batch_size, 1),
+            ("embedded_cache_bytes", self.embedded_cache_bytes, 1 << 20),
+        ] {
+            if value < least {
+                return refuse(format!("{} must be at least {least}", origin(key)));
+            }
+        }
+        if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {
+            return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));
+        }
+        let prefix = &self.redis_key_prefix;
+        let plain =
+            prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'));
+        if prefix.is_empty() || prefix.len() > 64 || !plain {
+            return refuse(format!(
+                "{} must have 1 to 64 letters, digits or any of _-:.",
+                origin("redis_key_prefix")
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Names every key that no setting has, with the source that brought it.
+pub(super) fn refuse_unknown_keys(figment: &Figment) -> Result<(), ConfigError> {
+    let defaults = Figment::from(Serialized::defaults(Config::default()));
+    let known = defaults.data().map_err(|error| ConfigError(explain(&error)))?;
+    let known = known.get(&Profile::Default).cloned().unwrap_or_default();
+    let given = figment.data().map_err(|error| ConfigError(explain(&error)))?;
+    for key in given.get(&Profile::Default).into_iter().flat_map(Dict::keys) {
+        if !known.contains_key(key) {
+            let origin =
+                figment.find_metadata(key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
+            let hint =
+                closest(key, known.keys()).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
+        }
+    }
+    Ok(())
+}
+
+/// A known key that shares most of its beginning or end with a misspelt one.
+fn closest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    let alike = |a: &str| {
+        let front = a.bytes().zip(key.bytes()).take_while(|(x, y)| x == y).count();
+        let back = a.bytes().rev().zip(key.bytes().rev()).take_while(|(x, y)| x == y).count();
+        front + back
+    };
+    known.filter(|name| alike(name) * 3 >= name.len() * 2).max_by_key(|name| alike(name))
+}
+
+fn describe(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(source) => format!("{} {source}", metadata.name),
+        None => metadata.name.to_string(),
+    }
+}
+
+pub(super) fn explain(error: &figment::Error) -> String {
+    let key = error.path.join(".");
+    let origin = error.metadata.as_ref().map_or_else(String::new, |m| format!(" ({})", describe(m)));
+    if key.is_empty() { format!("{}{origin}", error.kind) } else { format!("{key}{origin}: {}", error.kind) }
+}
