@@ -9,6 +9,7 @@
 //! - [`transform`] evaluates the functions behind computed features;
 //! - [`embedding`] is where embeddings of texts come from;
 //! - [`store`] keeps what was decided, in a data directory or in Redis;
+//! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
 //! - [`clock`] tells the time, and [`telemetry`] what happened.
 //!
 //! `docs/ARCHITECTURE.md` says why.
@@ -22,5 +23,6 @@ pub mod http;
 pub mod server;
 pub mod service;
 pub mod store;
+pub mod table;
 pub mod telemetry;
 pub mod transform;
