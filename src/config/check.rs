@@ -75,6 +75,18 @@ impl Config {
         if !on_redis && (self.redis_password.is_some() || self.redis_username.is_some()) {
             return refuse(format!("{} is set, but the store is not Redis", origin("redis_password")));
         }
+        if !self.stale_if_error.0.is_zero() && !on_redis {
+            return refuse(format!("{} is set, but the store is not Redis", origin("stale_if_error")));
+        }
+        if !self.stale_if_error.0.is_zero() && self.cache_bytes == 0 {
+            return refuse(format!("{} is set, but cache_bytes is 0", origin("stale_if_error")));
+        }
+        if !(10..=60_000).contains(&self.cache_max_lag.as_millis()) {
+            return refuse(format!("{} must be from 10ms to 1m", origin("cache_max_lag")));
+        }
+        if (1..1 << 20).contains(&self.cache_bytes) {
+            return refuse(format!("{} must be 0 or at least {}", origin("cache_bytes"), 1 << 20));
+        }
         for (key, value, least) in [
             ("redis_pool_size", self.redis_pool_size, 1),
             ("max_batch_size", self.max_batch_size, 1),

@@ -18,12 +18,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
 use crate::service::{Limits, Settings};
+use crate::store::cache::CacheConfig;
 
 use self::check::{explain, refuse_unknown_keys};
 use self::environment::Environment;
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "feature-store.toml";
+
+const MAX_LAG: Span = match Span::from_millis(100) {
+    Some(span) => span,
+    None => Span::from_secs(1),
+};
 
 /// Everything that can be set. Durations are seconds or text such as `"1h"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +54,12 @@ pub struct Config {
     pub wait_replicas: u32,
     /// Memory that the embedded store may use as a page cache, in bytes.
     pub embedded_cache_bytes: usize,
+    /// Memory for entities that were read lately; 0: none are kept.
+    pub cache_bytes: usize,
+    /// How long ago, at most, Redis may have said last that what is kept is still true.
+    pub cache_max_lag: Span,
+    /// For so long kept values are served while Redis cannot be reached.
+    pub stale_if_error: Duration0,
     pub default_ttl: Ttl,
     pub embedding_ttl: Ttl,
     pub enable_versioning: bool,
@@ -179,6 +191,9 @@ impl Default for Config {
             redis_key_prefix: "fs".to_owned(),
             wait_replicas: 0,
             embedded_cache_bytes: 256 << 20,
+            cache_bytes: 128 << 20,
+            cache_max_lag: MAX_LAG,
+            stale_if_error: Duration0::default(),
             default_ttl: Ttl::After(Span::from_secs(3600)),
             embedding_ttl: Ttl::After(Span::from_secs(86_400)),
             enable_versioning: true,
@@ -289,6 +304,11 @@ impl Config {
                 max_features: self.max_features,
                 max_page_size: self.max_page_size,
             },
+            cache: (self.cache_bytes > 0).then(|| CacheConfig {
+                bytes: self.cache_bytes as u64,
+                max_lag: self.cache_max_lag.as_duration(),
+                stale_if_error: Span::from_millis(self.stale_if_error.0.as_millis() as u64),
+            }),
         }
     }
 }

@@ -9,8 +9,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::App;
-use super::answer::Json;
-use super::extract::{JsonBody, RawMembers};
+use super::answer::{Json, age};
+use super::extract::{JsonBody, NoCache, RawMembers};
 use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
@@ -122,10 +122,15 @@ pub enum ReadBatchResponse<'a> {
 #[utoipa::path(
     post, path = "/v1/features/read",
     operation_id = "get_features_batch", tag = "features",
+    params(("Cache-Control" = Option<String>, Header, description = "`no-cache`: the store itself answers, and no copy of what it has", example = "no-cache")),
     request_body = inline(ReadBatchRequest),
-    responses((status = 200, description = "The features, in rows or columns", body = inline(ReadBatchResponse)), ChangeProblems)
+    responses((status = 200, description = "The features, in rows or columns", body = inline(ReadBatchResponse), headers(("Age" = u64, description = "Only where the store cannot be reached (`stale_if_error`): seconds since this was true for certain"))), ChangeProblems)
 )]
-pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
+pub async fn get_features_batch(
+    State(app): State<App>,
+    NoCache(no_cache): NoCache,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let request: ReadBatchRequest<'_> = body.parse()?;
     let features = match (request.features, request.feature_service) {
         (Some(features), None) => BatchSelection::Names(features),
@@ -135,18 +140,18 @@ pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Resul
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
     let context = context(request.context)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context };
+    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     Ok(match request.layout {
         Layout::Rows => {
             let results = read.answer.iter().flat_map(|of_type| rows(&read, of_type, metadata)).collect();
-            Json(RowsResponse { results }).into_response()
+            (age(read.stale), Json(RowsResponse { results })).into_response()
         }
         Layout::Columns => {
             let types = read.answer.iter().map(|of_type| {
                 (of_type.columns.entity_type.name().as_str(), columns(&read, of_type, metadata))
             });
-            Json(ColumnsResponse(types.collect())).into_response()
+            (age(read.stale), Json(ColumnsResponse(types.collect()))).into_response()
         }
     })
 }

@@ -222,6 +222,22 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// The header `Cache-Control`: whether the store itself is to answer.
+pub struct NoCache(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for NoCache {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let mut values = parts.headers.get_all(header::CACHE_CONTROL).iter();
+        let asks = |value: &http::HeaderValue| {
+            let text = value.to_str().unwrap_or_default();
+            text.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
+        };
+        Ok(Self(values.any(asks)))
+    }
+}
+
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
         Self::invalid(error.to_string())

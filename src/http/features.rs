@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::answer::{Json, etag};
-use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers, split_names};
+use super::answer::{Json, age, etag};
+use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers, split_names};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
@@ -249,14 +249,16 @@ pub fn rows<'a, T>(
     params(
         ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
         ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: the store itself answers, and no copy of what it has", example = "no-cache"),
         ReadFeaturesQuery,
     ),
-    responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ReadProblems)
+    responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"), ("Age" = u64, description = "Only where the store cannot be reached (`stale_if_error`): seconds since this was true for certain"))), ReadProblems)
 )]
 pub async fn get_features(
     State(app): State<App>,
     Path(path): Path<EntityPath>,
     Query(query): Query<ReadFeaturesQuery>,
+    NoCache(no_cache): NoCache,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
@@ -276,11 +278,13 @@ pub async fn get_features(
             )?
         }
     };
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context };
+    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache };
     let read = app.store.read_features(&entity, &selection, options).await?;
     match rows(&read, &read.answer, metadata).next() {
         // The version of a past read is none that a write could ask for.
-        Some(row) if when == When::Now => Ok((etag(row.version), Json(row)).into_response()),
+        Some(row) if when == When::Now => {
+            Ok((etag(row.version), age(read.stale), Json(row)).into_response())
+        }
         Some(row) => Ok(Json(row).into_response()),
         None => Err(Problem::internal()),
     }

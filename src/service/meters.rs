@@ -30,9 +30,18 @@ impl Meters {
         }
     }
 
-    /// Counts one feature of a read.
-    pub fn read(&self, status: Status) {
-        self.reads[status as usize].increment(1);
+    /// Counts the features of a read.
+    pub fn read(&self, statuses: impl Iterator<Item = Status>) {
+        let mut counts = [0; Status::ALL.len()];
+        statuses.for_each(|status| counts[status as usize] += 1);
+        self.read_counted(&counts);
+    }
+
+    /// Counts the features of a read, by status.
+    pub fn read_counted(&self, counts: &[u64; Status::ALL.len()]) {
+        for (counter, count) in self.reads.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            counter.increment(*count);
+        }
     }
 
     /// Counts the features of a write.

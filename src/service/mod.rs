@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
+use crate::store::cache::{CacheConfig, CacheStats, NearCache};
 use crate::store::{Store, StoreDescription, StoreError};
 
 use self::embeddings::EmbeddingProvider;
@@ -43,6 +44,8 @@ pub struct Settings {
     /// Whether no other process uses the store.
     pub exclusive_store: bool,
     pub limits: Limits,
+    /// `None`: every read is answered by the store.
+    pub cache: Option<CacheConfig>,
 }
 
 /// How much one request may ask for.
@@ -59,6 +62,7 @@ pub struct Limits {
 /// The feature store: every use case is a method, in the file of its noun.
 pub struct FeatureStore {
     store: Arc<dyn Store>,
+    cache: Option<Arc<NearCache>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
     settings: Settings,
@@ -69,6 +73,7 @@ pub struct FeatureStore {
 }
 
 impl FeatureStore {
+    /// Call it within the runtime that the store is used in.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -78,7 +83,8 @@ impl FeatureStore {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
         let (locks, meters) = (EntityLocks::default(), Meters::new());
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
-        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
+        let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
+        Self { store, cache, clock, registry, settings, locks, meters, embedding_provider, jobs }
     }
 
     pub fn registry(&self) -> &Registry {
@@ -95,6 +101,11 @@ impl FeatureStore {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How the near cache does; `None` where there is none.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
     }
 
     /// Whether the store answers.

@@ -4,12 +4,18 @@
 //! in [`crate::domain`] ask for, and carries out a [`Commit`] as a whole if the entity is still
 //! what was loaded.
 
+pub mod cache;
 pub mod embedded;
 pub mod metered;
 pub mod redis;
+pub mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::watch::{Told, Watcher};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords, Head};
@@ -185,6 +191,12 @@ pub trait Store: Send + Sync + 'static {
     /// entities, histories and provenance records went. A store that does this by itself has
     /// nothing to do.
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Tells `watcher` of every change of an entity from now on, whoever makes it: see [`Told`].
+    /// Of changes that are under way when this is called it may or may not tell. Where it has to
+    /// vouch for having told everything it does so about every `vouch_every`. Call it within the
+    /// runtime that the store is used in.
+    fn watch(&self, watcher: Arc<dyn Watcher>, vouch_every: Duration) -> Told;
 
     /// Asks the store for a sign of life. For an embedded store: that it can read and write.
     async fn ping(&self) -> Result<(), StoreError>;

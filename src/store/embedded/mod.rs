@@ -23,6 +23,8 @@ mod writer;
 mod outage;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -31,6 +33,7 @@ pub use self::open::{OpenError, Options};
 use self::prepared::PreparedCommit;
 use self::tables::Tables;
 use self::writer::{Writer, job};
+use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
@@ -181,6 +184,12 @@ impl Store for EmbeddedStore {
                 reap::reap(tables, now)
             })
             .await
+    }
+
+    /// The writer's thread tells, after a group is durable and before it answers for it.
+    fn watch(&self, watcher: Arc<dyn Watcher>, _: Duration) -> Told {
+        self.writer.watchers().add(watcher);
+        Told::AtOnce
     }
 
     /// Sends a job through the writer, and reads. Where the last write failed, the writer writes
