@@ -3,6 +3,7 @@
 
 mod cells;
 pub mod columns;
+pub mod read;
 pub mod write;
 
 /// A format of tables.
