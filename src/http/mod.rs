@@ -16,6 +16,7 @@ mod health;
 mod history;
 mod jobs;
 mod objects;
+mod performance;
 mod problem;
 mod rollback;
 mod schemas;
@@ -114,6 +115,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::check_readiness))
         .routes(routes!(health::check_startup))
         .routes(routes!(health::get_health))
+        .routes(routes!(performance::get_performance_metrics))
+        .routes(routes!(performance::get_freshness))
         .routes(routes!(spec::get_metrics))
         .routes(routes!(spec::get_openapi))
 }
@@ -126,7 +129,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole application, ready to be served.
 pub fn router(app: App, limits: RequestLimits) -> Router {
     let (router, _) = routes().split_for_parts();
-    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout });
+    let performance = app.store.performance().cloned();
+    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, performance });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router
