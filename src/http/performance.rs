@@ -15,6 +15,7 @@ use crate::monitor::freshness::{FeatureRecorder, Reads};
 use crate::monitor::latency::Distribution;
 use crate::monitor::report::Window;
 use crate::monitor::{Performance, Tally};
+use crate::service::principal::may_use;
 
 /// The windows that are reported, in minutes.
 const WINDOWS: [u32; 3] = [1, 5, 60];
@@ -164,7 +165,10 @@ pub async fn get_performance_metrics(State(app): State<App>) -> Result<Json<Perf
     let whole = WINDOWS.map(|minutes| performance.window(now, minutes * 60));
     let hour = &whole[WINDOWS.len() - 1];
     let by_type = performance.windows_by_type(now, &WINDOWS.map(|minutes| minutes * 60));
-    let entity_types = by_type.into_iter().map(|(entity_type, windows)| TypePerformance {
+    // A key that is limited to some entity types learns nothing of the others.
+    let visible =
+        by_type.into_iter().filter(|(name, _)| EntityType::parse(name).is_ok_and(|name| may_use(&name)));
+    let entity_types = visible.map(|(entity_type, windows)| TypePerformance {
         entity_type,
         windows: WINDOWS
             .iter()

@@ -24,7 +24,7 @@ fn bucket_of(units: u64) -> usize {
 fn seconds_of(bucket: usize) -> f64 {
     let bucket = bucket as u64;
     let (low, width) = if bucket < 2 * PER_DOUBLING {
-        (bucket, 1)
+        (bucket, 1_u64)
     } else {
         let shift = bucket / PER_DOUBLING - 1;
         ((bucket - PER_DOUBLING * shift) << shift, 1 << shift)
