@@ -13,6 +13,7 @@ pub mod jobs;
 mod lane;
 mod locks;
 pub mod meters;
+pub mod principal;
 pub mod read;
 pub mod registry;
 pub mod rollback;
