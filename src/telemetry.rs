@@ -67,5 +67,59 @@ fn describe() {
         Unit::Seconds,
         "Time the store took, by operation."
     );
+    describe_counter!("feature_store_cache_hits_total", "Entities that were answered from the near cache.");
+    describe_counter!("feature_store_cache_misses_total", "Entities that the near cache had to load.");
+    describe_counter!(
+        "feature_store_cache_evictions_total",
+        "Entities that had to leave the near cache for want of room."
+    );
+    describe_counter!(
+        "feature_store_cache_invalidations_total",
+        "Changes of entities that the near cache was told of."
+    );
+    describe_counter!(
+        "feature_store_cache_stale_total",
+        "Entities that were answered while the store could not be reached."
+    );
+    describe_gauge!("feature_store_cache_entries", "Entities in the near cache.");
+    describe_gauge!("feature_store_cache_bytes", Unit::Bytes, "About how much memory they take.");
+    describe_gauge!(
+        "feature_store_cache_coherent",
+        "1 while the near cache may answer, 0 while it stands aside."
+    );
+    describe_gauge!(
+        "feature_store_cache_bypass_seconds",
+        Unit::Seconds,
+        "How long the near cache has stood aside since the start."
+    );
     describe_counter!("feature_store_store_errors_total", "Failures of the store, by operation and kind.");
+    describe_histogram!(
+        "feature_store_retrieval_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that read features, by entity type."
+    );
+    describe_histogram!(
+        "feature_store_write_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that write features, by entity type."
+    );
+    describe_counter!(
+        "feature_store_feature_reads_total",
+        "Reads of the present of each feature, by status."
+    );
+    describe_gauge!(
+        "feature_store_feature_newest_event_timestamp_seconds",
+        Unit::Seconds,
+        "Event time of the newest value of each feature that this process wrote or read."
+    );
+    describe_gauge!(
+        "feature_store_feature_max_age_seconds",
+        Unit::Seconds,
+        "The max_age that the schema gives a feature."
+    );
+    describe_gauge!("feature_store_build_info", "Always 1; the label is the version.");
+    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time used, user and system.");
+    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
+    describe_gauge!("process_open_fds", "Open file descriptors.");
+    describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started.");
 }

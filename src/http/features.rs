@@ -282,9 +282,7 @@ pub async fn get_features(
     let read = app.store.read_features(&entity, &selection, options).await?;
     match rows(&read, &read.answer, metadata).next() {
         // The version of a past read is none that a write could ask for.
-        Some(row) if when == When::Now => {
-            Ok((etag(row.version), age(read.stale), Json(row)).into_response())
-        }
+        Some(row) if when == When::Now => Ok((etag(row.version), age(read.stale), Json(row)).into_response()),
         Some(row) => Ok(Json(row).into_response()),
         None => Err(Problem::internal()),
     }

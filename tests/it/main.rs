@@ -11,6 +11,7 @@
 
 mod check;
 mod client;
+mod coherence;
 mod compute;
 mod compute_broken;
 mod compute_jobs;
@@ -36,6 +37,9 @@ mod malformed;
 mod malformed_bodies;
 mod malformed_cases;
 mod memory_model;
+mod metrics_document;
+mod monitoring;
+mod near_cache;
 mod openapi_document;
 mod raw_http;
 mod readme;

@@ -82,11 +82,8 @@ impl Flights {
         if let Some(flight) = known {
             return Turn::Wait(flight.clone());
         }
-        let flight = Arc::new(Flight {
-            entity: entity.clone(),
-            fields: fields.clone(),
-            outcome: SetOnce::new(),
-        });
+        let flight =
+            Arc::new(Flight { entity: entity.clone(), fields: fields.clone(), outcome: SetOnce::new() });
         shard.push(flight.clone());
         Turn::Lead(Lead { flights: self.clone(), flight })
     }

@@ -279,7 +279,8 @@ impl NearCache {
     fn fields_to_load(&self, wanted: &Wanted<'_>) -> Fields {
         let Some(known) = self.entries.peek(wanted.entity) else { return wanted.fields.clone() };
         let is_new = |(name, _): &&(_, _)| !wanted.fields.iter().any(|(other, _)| other == name);
-        let union: Vec<_> = wanted.fields.iter().chain(known.fields().iter().filter(is_new)).cloned().collect();
+        let union: Vec<_> =
+            wanted.fields.iter().chain(known.fields().iter().filter(is_new)).cloned().collect();
         if union.len() == wanted.fields.len() {
             return wanted.fields.clone();
         }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use fred::bytes_utils::Str;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, TrackingInterface};
-use fred::types::config::Server;
 use fred::types::Value;
 use fred::types::client::Invalidation;
+use fred::types::config::Server;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
@@ -209,7 +209,8 @@ impl Listener {
     }
 
     fn apply(&self, message: &Invalidation) {
-        for (entity_type, entity_id) in message.keys.iter().filter_map(|key| self.keys.names(key.as_bytes())) {
+        for (entity_type, entity_id) in message.keys.iter().filter_map(|key| self.keys.names(key.as_bytes()))
+        {
             self.watchers.tell(|watcher| watcher.changed(entity_type, entity_id));
         }
     }
