@@ -11,14 +11,18 @@ use axum::response::{IntoResponse, Response};
 use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
 
+use super::gate::Gate;
 use super::problem::{Code, Problem};
+use crate::monitor::{Performance, Tally};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the edge needs to know.
-#[derive(Clone, Debug)]
 pub struct Edge {
     pub request_timeout: Duration,
+    pub gate: Gate,
+    /// `None`: monitoring is off.
+    pub performance: Option<Arc<Performance>>,
 }
 
 /// Wraps every request.
@@ -30,7 +34,13 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path());
     let in_flight = InFlight::new();
-    let answer = tokio::time::timeout(edge.request_timeout, next.run(request)).instrument(span.clone()).await;
+    let work = async {
+        match edge.gate.admit(route.as_ref(), &method) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let answer = tokio::time::timeout(edge.request_timeout, work).instrument(span.clone()).await;
     drop(in_flight);
     let mut response = answer.unwrap_or_else(|_| {
         let detail = "the server did not finish in time; a write may have been stored, and may be sent again";
@@ -47,9 +57,23 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    record(&method, route.as_ref().map_or("unmatched", MatchedPath::as_str), response.status(), elapsed);
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    record(&method, route, response.status(), elapsed);
+    edge.count(route, response.status());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
+}
+
+impl Edge {
+    /// Probes and the like are no requests that anybody waits for.
+    fn count(&self, route: &str, status: StatusCode) {
+        if let Some(performance) = self.performance.as_ref().filter(|_| route.starts_with("/v1/")) {
+            performance.count(Tally::Requests, 1);
+            if status.is_server_error() {
+                performance.count(Tally::ServerErrors, 1);
+            }
+        }
+    }
 }
 
 fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {

@@ -1,12 +1,13 @@
 //! Writing features of one entity, and the compare-and-commit loop that every write goes through.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
 use super::FeatureStore;
 use super::embeddings::Lookup;
 use super::error::ServiceError;
+use super::principal;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{
@@ -19,6 +20,7 @@ use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::FeatureType;
 use crate::domain::violation::{Violation, ViolationCode};
+use crate::monitor;
 use crate::store::{CommitOutcome, Load};
 
 /// So often a write is decided anew when other processes write the same entity.
@@ -39,7 +41,7 @@ impl Origin {
             kind,
             source: self.source.clone(),
             run_id: self.run_id.clone(),
-            actor: self.actor.clone(),
+            actor: self.actor.clone().or_else(|| Some(principal::current()?.name.to_string())),
             metadata: self.metadata.clone(),
             schema_version,
             rollback,
@@ -134,10 +136,12 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
+        let started = Instant::now();
         self.check_feature_count(row.features.len())?;
         let now = self.clock.now();
         let rows = std::slice::from_ref(&row);
         let (entity_type, mut checked) = self.check_rows(&entity.entity_type, rows, now).await?;
+        let _timed = self.meters.timed(monitor::Kind::Write, started, &entity.entity_type);
         let events = match checked.pop() {
             Some(Ok(events)) => events,
             Some(Err(violations)) => return Err(ServiceError::ValidationFailed(violations)),
@@ -156,7 +160,8 @@ impl FeatureStore {
             })
             .await?;
         let written = drafted.into_written(events);
-        self.meters.wrote(&written.outcomes);
+        let event = row.event_timestamp.unwrap_or(now);
+        self.meters.wrote(&entity_type, &written.outcomes, Some(event), now);
         Ok(written)
     }
 
@@ -196,7 +201,7 @@ impl FeatureStore {
             let with = With { entity_type, derivations, raw, embeddings };
             derive(draft, before, changed, &with, stamp).inspect_err(|undecided| {
                 if let Undecided::Failed(violations) = undecided {
-                    self.meters.refused(violations);
+                    self.meters.refused(Some(entity_type.name()), violations);
                 }
             })?
         } else {
@@ -328,7 +333,7 @@ impl FeatureStore {
         if violations.is_empty() {
             return Ok(());
         }
-        self.meters.refused(&violations);
+        self.meters.refused(Some(entity_type.name()), &violations);
         Err(ServiceError::ValidationFailed(violations))
     }
 
