@@ -15,6 +15,7 @@ use crate::http::{App, AppParts, Lifecycle, RequestLimits};
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
+use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
 use crate::store::{Store, StoreError};
@@ -60,6 +61,14 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
     }
 }
 
+fn guard(config: &Config) -> guarded::Options {
+    guarded::Options {
+        timeout: config.store_timeout.as_duration(),
+        retries: config.store_retries,
+        failures_to_open: config.circuit_failures,
+    }
+}
+
 /// The source of embeddings that the configuration chooses. Nobody is asked yet.
 fn embedding_provider(config: &Config) -> Result<Arc<dyn EmbeddingProvider>, StartError> {
     Ok(match config.embedding_provider {
@@ -93,6 +102,7 @@ pub async fn run(
     };
     let (store, backend) = open_store(config).await?;
     let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
+    let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
     let app = App::new(AppParts {
         started_at: clock.now(),
         store: Arc::new(FeatureStore::new(store, clock, config.settings(), embedding_provider(config)?)),

@@ -126,7 +126,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole application, ready to be served.
 pub fn router(app: App, limits: RequestLimits) -> Router {
     let (router, _) = routes().split_for_parts();
-    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout });
+    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, app: app.clone() });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router

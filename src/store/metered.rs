@@ -41,6 +41,7 @@ impl Meter {
     fn failed(&self, error: &StoreError) {
         let kind = match error {
             StoreError::Unavailable(_) => "unavailable",
+            StoreError::Interrupted(_) => "interrupted",
             StoreError::Timeout => "timeout",
             StoreError::Corrupt { .. } => "corrupt",
             StoreError::Internal(_) => "internal",

@@ -83,7 +83,8 @@ fn every_directory_is_a_layer_or_wires_them() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            let known = ["cli", "config", "store"].contains(&name.as_str()) || LAYERS.iter().any(|l| l.path == name);
+            let known =
+                ["cli", "config", "store"].contains(&name.as_str()) || LAYERS.iter().any(|l| l.path == name);
             assert!(known, "src/{name} is in no layer: say in this file what it may know");
         }
     }

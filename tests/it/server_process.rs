@@ -35,8 +35,13 @@ impl Launch {
     }
 
     pub fn on_redis(redis: &RedisServer) -> Self {
+        Self::on(redis.url())
+    }
+
+    /// On the store of this URL.
+    pub fn on(store_url: String) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), redis.url())] }
+        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), store_url)] }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -95,6 +100,15 @@ impl Launch {
 }
 
 impl ServerProcess {
+    /// Memory that the process holds now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024
+    }
+
     /// Like `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
