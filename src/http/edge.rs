@@ -12,6 +12,7 @@ use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
 
 use super::App;
+use super::gate::Gate;
 use super::problem::{Code, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,6 +20,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the edge needs to know.
 pub struct Edge {
     pub request_timeout: Duration,
+    pub gate: Gate,
     pub app: App,
 }
 
@@ -32,7 +34,13 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path());
     let in_flight = InFlight::new();
-    let answer = tokio::time::timeout(edge.request_timeout, next.run(request)).instrument(span.clone()).await;
+    let work = async {
+        match edge.gate.admit(route.as_ref(), &method) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let answer = tokio::time::timeout(edge.request_timeout, work).instrument(span.clone()).await;
     drop(in_flight);
     let mut response = answer.unwrap_or_else(|_| {
         let detail = "the server did not finish in time; a write may have been stored, and may be sent again";

@@ -11,6 +11,7 @@ use super::extract::{Document, Path, Query};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use crate::domain::name::EntityType;
 use crate::domain::schema::{EntityTypeSchema, RegisteredEntityType, SchemaDiff};
+use crate::service::principal::may_use;
 
 /// Every entity type.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -28,7 +29,8 @@ pub struct ListEntityTypesResponse {
 pub async fn list_entity_types(State(app): State<App>) -> Result<Json<ListEntityTypesResponse>, Problem> {
     app.store.registry().refresh().await?;
     let snapshot = app.store.registry().snapshot();
-    let entity_types = snapshot.entity_types().into_iter().map(|entity_type| entity_type.registered.clone());
+    let visible = snapshot.entity_types().into_iter().filter(|entity_type| may_use(entity_type.name()));
+    let entity_types = visible.map(|entity_type| entity_type.registered.clone());
     Ok(Json(ListEntityTypesResponse { entity_types: entity_types.collect() }))
 }
 

@@ -12,6 +12,7 @@ use super::problem::{ChangeProblems, Problem, ReadProblems};
 use crate::domain::feature_service::{FeatureService, FeatureServiceSpec, FeatureServiceVersion};
 use crate::domain::name::{FeatureServiceName, FeatureServiceRef};
 use crate::service::error::ServiceError;
+use crate::service::principal::permit_service;
 
 /// A feature service with its versions.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -54,8 +55,8 @@ pub struct ListFeatureServicesResponse<'a> {
 pub async fn list_feature_services(State(app): State<App>) -> Result<Response, Problem> {
     app.store.registry().refresh().await?;
     let snapshot = app.store.registry().snapshot();
-    let services =
-        snapshot.feature_services().filter_map(|service| FeatureServiceResponse::of(service, None));
+    let visible = snapshot.feature_services().filter(|service| permit_service(service).is_ok());
+    let services = visible.filter_map(|service| FeatureServiceResponse::of(service, None));
     Ok(Json(ListFeatureServicesResponse { feature_services: services.collect() }).into_response())
 }
 
@@ -82,6 +83,9 @@ pub async fn get_feature_service(
     app.store.registry().refresh().await?;
     let snapshot = app.store.registry().snapshot();
     let service = snapshot.feature_service(&reference.name);
+    if let Some(service) = service {
+        permit_service(service)?;
+    }
     match service.and_then(|service| FeatureServiceResponse::of(service, reference.version)) {
         Some(response) => Ok(Json(response).into_response()),
         None => Err(ServiceError::NotFound { what: "feature service", name: path.name }.into()),

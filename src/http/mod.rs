@@ -1,6 +1,7 @@
 //! The HTTP API: handlers take a request apart, call one use case, and answer. One file a noun,
 //! with its routes' request and response types beside them.
 
+mod access;
 mod answer;
 mod batch;
 mod compute;
@@ -12,6 +13,7 @@ mod examples;
 mod extract;
 mod feature_services;
 mod features;
+mod gate;
 mod health;
 mod history;
 mod jobs;
@@ -29,15 +31,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::time::Timestamp;
 use crate::service::FeatureStore;
+
+use self::access::{Access, Routes};
+use self::gate::Gate;
 
 pub use health::Lifecycle;
 
@@ -78,44 +83,41 @@ pub struct RequestLimits {
     pub timeout: Duration,
 }
 
-/// Every route with its part of the OpenAPI document: there is no other way to add one.
-fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(spec::base())
-        .routes(routes!(features::write_features, features::get_features, features::delete_features))
-        .routes(routes!(batch::get_features_batch))
-        .routes(routes!(batch::write_features_batch))
-        .routes(routes!(entities::list_entities))
-        .routes(routes!(entities::delete_entity))
-        .routes(routes!(history::list_versions))
-        .routes(routes!(history::get_version))
-        .routes(routes!(history::diff_versions))
-        .routes(routes!(history::get_feature_lineage))
-        .routes(routes!(rollback::rollback_entity))
-        .routes(routes!(compute::compute_features))
-        .routes(routes!(compute::recompute_features))
-        .routes(routes!(compute::get_graph))
-        .routes(routes!(jobs::list_jobs))
-        .routes(routes!(jobs::get_job))
-        .routes(routes!(jobs::cancel_job))
-        .routes(routes!(entity_types::list_entity_types))
-        .routes(routes!(
-            entity_types::get_entity_type,
-            entity_types::put_entity_type,
-            entity_types::delete_entity_type
-        ))
-        .routes(routes!(entity_types::list_schema_versions))
-        .routes(routes!(feature_services::list_feature_services))
-        .routes(routes!(
-            feature_services::get_feature_service,
-            feature_services::put_feature_service,
-            feature_services::delete_feature_service
-        ))
-        .routes(routes!(health::check_liveness))
-        .routes(routes!(health::check_readiness))
-        .routes(routes!(health::check_startup))
-        .routes(routes!(health::get_health))
-        .routes(routes!(spec::get_metrics))
-        .routes(routes!(spec::get_openapi))
+/// Every route with its part of the OpenAPI document and with what a request needs to be let in:
+/// there is no other way to add one.
+fn routes() -> Routes {
+    use Access::{Admin, Docs, Metrics, Probe, Read, Write};
+    Routes::new(spec::base())
+        .add(Read, routes!(features::get_features))
+        .add(Write, routes!(features::write_features, features::delete_features))
+        .add(Read, routes!(batch::get_features_batch))
+        .add(Write, routes!(batch::write_features_batch))
+        .add(Read, routes!(entities::list_entities))
+        .add(Write, routes!(entities::delete_entity))
+        .add(Read, routes!(history::list_versions))
+        .add(Read, routes!(history::get_version))
+        .add(Read, routes!(history::diff_versions))
+        .add(Read, routes!(history::get_feature_lineage))
+        .add(Write, routes!(rollback::rollback_entity))
+        .add(Write, routes!(compute::compute_features))
+        .add(Admin, routes!(compute::recompute_features))
+        .add(Read, routes!(compute::get_graph))
+        .add(Read, routes!(jobs::list_jobs))
+        .add(Read, routes!(jobs::get_job))
+        .add(Write, routes!(jobs::cancel_job))
+        .add(Read, routes!(entity_types::list_entity_types))
+        .add(Read, routes!(entity_types::get_entity_type))
+        .add(Admin, routes!(entity_types::put_entity_type, entity_types::delete_entity_type))
+        .add(Read, routes!(entity_types::list_schema_versions))
+        .add(Read, routes!(feature_services::list_feature_services))
+        .add(Read, routes!(feature_services::get_feature_service))
+        .add(Admin, routes!(feature_services::put_feature_service, feature_services::delete_feature_service))
+        .add(Probe, routes!(health::check_liveness))
+        .add(Probe, routes!(health::check_readiness))
+        .add(Probe, routes!(health::check_startup))
+        .add(Read, routes!(health::get_health))
+        .add(Metrics, routes!(spec::get_metrics))
+        .add(Docs, routes!(spec::get_openapi))
 }
 
 /// The OpenAPI document of this build, as committed in `openapi/openapi.json`.
@@ -125,8 +127,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The whole application, ready to be served.
 pub fn router(app: App, limits: RequestLimits) -> Router {
-    let (router, _) = routes().split_for_parts();
-    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, app: app.clone() });
+    let (router, mut table) = routes().into_router();
+    spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
+    let edge =
+        Arc::new(edge::Edge { request_timeout: limits.timeout, gate: Gate::new(table), app: app.clone() });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router

@@ -172,6 +172,7 @@ impl From<ServiceError> for Problem {
             ServiceError::UnknownEntityType(_) => {
                 Self::new(StatusCode::NOT_FOUND, Code::UnknownEntityType, detail)
             }
+            ServiceError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, Code::Forbidden, detail),
             ServiceError::UnknownFeatures(violations) => {
                 Self::new(StatusCode::BAD_REQUEST, Code::UnknownFeature, detail).with_errors(violations)
             }
@@ -268,6 +269,17 @@ const READING: [(u16, &str); 6] = [
     (503, "The store or the provider of embeddings cannot be reached, or the server is overloaded."),
     (504, "The store or the server took too long."),
 ];
+
+const REFUSING: [(u16, &str); 3] = [
+    (401, "No valid key came with the request, and the server asks for one."),
+    (403, "The key does not allow this, or not of this entity type."),
+    (429, "The key was used more often than its rate limit allows; `Retry-After` says when to try again."),
+];
+
+/// Problems of requests that are not let in.
+pub fn refusals() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    problems(&REFUSING)
+}
 
 const CHANGING: [(u16, &str); 4] = [
     (409, "The change conflicts with what is there."),

@@ -74,6 +74,9 @@ pub async fn get_openapi() -> Response {
     }
 }
 
+/// What [`swagger_ui`] serves.
+pub const SWAGGER_UI_PATHS: [&str; 3] = ["/docs", "/docs/", "/docs/{*rest}"];
+
 /// Swagger UI at `/docs`, from assets inside the binary.
 pub fn swagger_ui() -> Router {
     let config = utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true);

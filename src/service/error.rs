@@ -16,6 +16,9 @@ pub enum ServiceError {
     ValidationFailed(Vec<Violation>),
     #[error("there is no entity type {0}")]
     UnknownEntityType(EntityType),
+    /// The key that was shown is for other entity types.
+    #[error("this key does not allow the entity type {0}")]
+    Forbidden(EntityType),
     /// Names that no schema knows.
     #[error("{}", summary(.0))]
     UnknownFeatures(Vec<Violation>),

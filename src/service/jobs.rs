@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::error::ServiceError;
+use super::principal::{self, on_behalf};
 use crate::clock::Clock;
+use crate::domain::name::EntityType;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::{Store, StoreError};
 
@@ -178,7 +180,8 @@ impl Jobs {
         self.save(&job).await?;
         let progress = Arc::new(Progress { id: job.id.clone(), ..Progress::default() });
         self.with_running(|running| running.insert(job.id.clone(), progress.clone()));
-        tokio::spawn(self.clone().run(job.clone(), progress.clone(), work(progress)));
+        let run = self.clone().run(job.clone(), progress.clone(), work(progress));
+        tokio::spawn(on_behalf(principal::current(), run));
         Ok(job)
     }
 
@@ -255,8 +258,13 @@ impl Jobs {
         job.rate = (job.processed as f64 / seconds.max(0.001)) as u64;
     }
 
-    /// All jobs, the newest first.
+    /// The jobs that whoever asks may see, the newest first.
     pub async fn list(&self) -> Result<Vec<Job>, ServiceError> {
+        let jobs = self.all().await?;
+        Ok(jobs.into_iter().filter(|job| may_see(&job.subject)).collect())
+    }
+
+    async fn all(&self) -> Result<Vec<Job>, ServiceError> {
         let now = self.clock.now();
         let mut jobs = Vec::new();
         for (id, note) in self.store.jobs().await? {
@@ -306,7 +314,7 @@ impl Jobs {
     /// Forgets old jobs that are over, so that the list stays short.
     async fn prune(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        let over = self.list().await?.into_iter().filter(|job| job.state.is_over()).enumerate();
+        let over = self.all().await?.into_iter().filter(|job| job.state.is_over()).enumerate();
         let old = over.filter(|(place, job)| *place >= KEPT_JOBS || job.updated_at + KEPT_FOR < now);
         let ids: Vec<String> = old.map(|(_, job)| job.id).collect();
         Ok(self.store.delete_jobs(&ids).await?)
@@ -321,4 +329,13 @@ impl Jobs {
     fn with_running<T>(&self, act: impl FnOnce(&mut HashMap<String, Arc<Progress>>) -> T) -> T {
         act(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether whoever asks may see a job on `subject`. One on something else than an entity type is for
+/// those alone who may see all of them.
+fn may_see(subject: &str) -> bool {
+    principal::current().is_none_or(|principal| {
+        principal.entity_types.is_none()
+            || EntityType::parse(subject).is_ok_and(|entity_type| principal.may_use(&entity_type))
+    })
 }

@@ -12,6 +12,7 @@ pub mod history;
 pub mod jobs;
 mod locks;
 pub mod meters;
+pub mod principal;
 pub mod read;
 pub mod registry;
 pub mod rollback;

@@ -8,6 +8,7 @@ use super::FeatureStore;
 use super::columns::{Columns, Named, Request};
 use super::embeddings::Lookup;
 use super::error::ServiceError;
+use super::principal::permit_all;
 use crate::domain::compiled::SharedEntityType;
 use crate::domain::derive::{Derivations, DeriveError, EmbeddingRequest};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureRef, FeatureServiceRef};
@@ -192,7 +193,10 @@ impl FeatureStore {
         let snapshot = self.registry.snapshot();
         let service = snapshot.feature_service(&reference.name);
         match service.and_then(|service| service.version(reference.version)) {
-            Some(version) => Ok(version.spec.features.clone()),
+            Some(version) => {
+                permit_all(&version.spec.features)?;
+                Ok(version.spec.features.clone())
+            }
             None => {
                 let name = match reference.version {
                     Some(version) => format!("{}@{version}", reference.name),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::compile::compile;
 use super::error::ServiceError;
+use super::principal::{permit, permit_all, permit_service};
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::domain::compiled::{Defaults, SharedEntityType, schema_conflicts};
@@ -92,6 +93,7 @@ impl Registry {
         &self,
         name: &EntityType,
     ) -> Result<Option<SharedEntityType>, ServiceError> {
+        permit(name)?;
         if let Some(entity_type) = self.snapshot.load().entity_type(name) {
             return Ok(Some(entity_type.clone()));
         }
@@ -106,6 +108,7 @@ impl Registry {
         schema: EntityTypeSchema,
         dry_run: bool,
     ) -> Result<Put<SharedEntityType>, ServiceError> {
+        permit(name)?;
         self.change(dry_run, |snapshot, now| {
             let before = snapshot.entity_type(name);
             let (schema_version, created_at) = match before {
@@ -245,13 +248,17 @@ impl Registry {
         name: &FeatureServiceName,
         spec: FeatureServiceSpec,
     ) -> Result<Put<FeatureServiceVersion>, ServiceError> {
+        permit_all(&spec.features)?;
         // What another server registered a moment ago counts as known.
         self.refresh().await?;
         self.change(false, |snapshot, now| {
             check_feature_service(snapshot, &spec)?;
             let before = snapshot.feature_service(name);
             let mut service = match before {
-                Some(before) => (**before).clone(),
+                Some(before) => {
+                    permit_service(before)?;
+                    (**before).clone()
+                }
                 None => FeatureService { name: name.clone(), versions: Vec::new() },
             };
             if let Some(latest) = service.versions.last()
@@ -278,9 +285,10 @@ impl Registry {
 
     pub async fn delete_feature_service(&self, name: &FeatureServiceName) -> Result<(), ServiceError> {
         self.change(false, |snapshot, _| {
-            if snapshot.feature_service(name).is_none() {
+            let Some(service) = snapshot.feature_service(name) else {
                 return Err(ServiceError::NotFound { what: "feature service", name: name.to_string() });
-            }
+            };
+            permit_service(service)?;
             let delete = vec![(DocumentKind::FeatureService, name.to_string())];
             Ok((Some(RegistryChange { delete, ..RegistryChange::default() }), ()))
         })

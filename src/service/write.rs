@@ -7,6 +7,7 @@ use rand::RngExt;
 use super::FeatureStore;
 use super::embeddings::Lookup;
 use super::error::ServiceError;
+use super::principal;
 use super::rows::Row;
 use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{
@@ -39,7 +40,7 @@ impl Origin {
             kind,
             source: self.source.clone(),
             run_id: self.run_id.clone(),
-            actor: self.actor.clone(),
+            actor: self.actor.clone().or_else(|| Some(principal::current()?.name.to_string())),
             metadata: self.metadata.clone(),
             schema_version,
             rollback,

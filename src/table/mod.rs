@@ -1,6 +1,8 @@
 //! Tables as bytes: the formats in which features leave and enter in bulk. Between the formats and
 //! the rest of the server stands Arrow's `RecordBatch`.
 
+pub mod read;
+
 /// A format of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {

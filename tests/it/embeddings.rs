@@ -1,5 +1,6 @@
 //! Embeddings from a stub of an OpenAI-compatible server: right, slow, wrong, failing and dead.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,9 @@ use axum::routing::post;
 use feature_store::config::{Config, EmbeddingChoice};
 use feature_store::domain::time::Span;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::server_process::Launch;
 use crate::test_server::{On, TestServer};
 
 /// What the stub does with a request.
@@ -79,10 +82,59 @@ async fn embeddings(
     axum::Json(json!({"object": "list", "data": data, "model": "small"})).into_response()
 }
 
+fn router(stub: &Arc<Stub>) -> axum::Router {
+    axum::Router::new().route("/v1/embeddings", post(embeddings)).with_state(stub.clone())
+}
+
+/// The stub behind TLS, with a certificate for `localhost` that it signed itself.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.expect("a connection");
+            // A client that does not trust the certificate goes away here.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn tls_stub() -> (Arc<Stub>, String, String) {
+    let stub =
+        Arc::new(Stub { mood: Mood::Right, requests: AtomicUsize::new(0), texts: AtomicUsize::new(0) });
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("a certificate with its key");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("https://localhost:{}/v1", listener.local_addr().expect("an address").port());
+    let listener = TlsListener { listener, acceptor: Arc::new(config).into() };
+    let router = router(&stub);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (stub, url, own.cert.pem())
+}
+
 async fn stub(mood: Mood) -> (Arc<Stub>, String) {
     let stub = Arc::new(Stub { mood, requests: AtomicUsize::new(0), texts: AtomicUsize::new(0) });
-    let router = axum::Router::new().route("/v1/embeddings", post(embeddings)).with_state(stub.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let router = router(&stub);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (stub, url)
@@ -205,8 +257,39 @@ async fn a_provider_that_hangs_costs_its_timeout() {
 
 #[tokio::test]
 async fn a_provider_that_is_dead_is_named() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     drop(listener);
     fails(&url, "cannot be reached").await;
+}
+
+/// The real binary asks over TLS; what it trusts are the system's certificates.
+#[tokio::test]
+async fn a_provider_behind_tls_must_be_trusted() {
+    let (stub, url, certificate) = tls_stub().await;
+    for trusted in [true, false] {
+        let launch = Launch::embedded()
+            .with("EMBEDDING_PROVIDER", "openai")
+            .with("EMBEDDING_URL", &url)
+            .with("EMBEDDING_MODEL", "small")
+            .with("EMBEDDING_API_KEY", "key")
+            .with("EMBEDDING_RETRIES", "0");
+        let (_, _, other) = tls_stub().await;
+        let file = launch.dir.path().join("trusted.pem");
+        std::fs::write(&file, if trusted { &certificate } else { &other }).expect("a file");
+        let launch = launch.with_environment("SSL_CERT_FILE", &file.display().to_string());
+        let server = launch.start().await;
+        let client = &server.client;
+        client.declare("item", schema("fail")).await;
+        let features = json!({"features": {"text": "abc"}});
+        let answer = client.post("/v1/entities/item/1/features", &features).await;
+        if trusted {
+            assert_eq!(answer.ok()["outcomes"]["vector"], "applied");
+        } else {
+            let problem = answer.problem(503, "overloaded");
+            let detail = problem["detail"].as_str().expect("a detail");
+            assert!(detail.contains("cannot be reached"), "{detail}");
+        }
+    }
+    assert_eq!(stub.requests.load(Ordering::SeqCst), 1);
 }

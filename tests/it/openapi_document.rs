@@ -11,6 +11,10 @@ fn document() -> Value {
     serde_json::from_str(&json).unwrap()
 }
 
+/// What is asked with a body, and changes nothing.
+const READING_POSTS: [&str; 3] =
+    ["post /v1/features/read", "post /v1/features/export", "post /v1/features/training-set"];
+
 /// Every operation, as `("get /v1/…", operation)`.
 fn operations(document: &Value) -> Vec<(String, &Map<String, Value>)> {
     let paths = document["paths"].as_object().unwrap();
@@ -67,6 +71,25 @@ fn every_operation_says_what_it_is() {
         }
         let of: Vec<&str> = operation["tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert!(of.len() == 1 && tags.contains(of[0]), "{name}: tags {of:?}");
+    }
+}
+
+#[test]
+fn every_operation_says_what_it_needs() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        let access = operation["x-access"].as_str().unwrap_or_default();
+        let changes = !name.starts_with("get ") && !READING_POSTS.contains(&name.as_str());
+        match access {
+            "write" | "admin" => assert!(changes, "{name} changes nothing, yet needs {access}"),
+            "probe" | "docs" | "metrics" | "read" => {
+                assert!(!changes, "{name} changes something, yet needs {access}")
+            }
+            other => panic!("{name}: x-access {other:?}"),
+        }
+        let refusals =
+            ["401", "403", "429"].iter().filter(|status| operation["responses"].get(**status).is_some());
+        assert_eq!(refusals.count(), if access == "probe" { 0 } else { 3 }, "{name}");
     }
 }
 

@@ -44,8 +44,13 @@ impl Launch {
         Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), store_url)] }
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((format!("FEATURE_STORE_{name}"), value.to_owned()));
+    pub fn with(self, name: &str, value: &str) -> Self {
+        self.with_environment(&format!("FEATURE_STORE_{name}"), value)
+    }
+
+    /// With an environment variable that is no setting.
+    pub fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
