@@ -10,6 +10,7 @@ pub mod entities;
 pub mod error;
 pub mod history;
 pub mod jobs;
+mod lane;
 mod locks;
 pub mod meters;
 pub mod principal;
