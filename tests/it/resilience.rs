@@ -176,8 +176,12 @@ async fn failing_over_sentinel() -> Row {
     redis.servers[0].kill();
     let survivor = redis.servers[1].port;
     eventually("the failover", || async { (redis.primary_port() == Some(survivor)).then_some(()) }).await;
-    // Until there is a replica again, no write counts.
+    // Until there is a replica again, no write counts. Sentinel takes its time to make one of it.
     redis.servers[0].restart();
+    eventually("the old primary to follow the new one", || async {
+        redis.servers[1].cli(&["INFO", "replication"]).contains("state=online").then_some(())
+    })
+    .await;
     trial.end("primary killed, failover, one replica to wait for", "sentinel", Instant::now()).await
 }
 

@@ -105,15 +105,6 @@ impl Launch {
 }
 
 impl ServerProcess {
-    /// Memory that the process holds now, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("a running process has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kib * 1024
-    }
-
     /// Like `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");

@@ -230,12 +230,10 @@ mod tests {
                         circuit.ended(admission, ended, now);
                         match ended {
                             Ended::Answered => {
-                                (failures_in_a_row, silent_since) = (0, None);
+                                (failures_in_a_row, silent_since, refused_since) = (0, None, None);
                                 prop_assert!(circuit.is_calm());
                                 // A probe of before is an ordinary call from here on.
-                                for other in &mut under_way {
-                                    *other = Admission::Call;
-                                }
+                                under_way.fill(Admission::Call);
                             }
                             Ended::Failed => {
                                 failures_in_a_row += 1;
