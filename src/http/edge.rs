@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::App;
 use super::gate::Gate;
 use super::problem::{Code, Problem};
+use crate::monitor::{Performance, Tally};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -22,6 +23,8 @@ pub struct Edge {
     pub request_timeout: Duration,
     pub gate: Gate,
     pub app: App,
+    /// `None`: monitoring is off.
+    pub performance: Option<Arc<Performance>>,
 }
 
 /// Wraps every request.
@@ -57,7 +60,9 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    record(&method, route.as_ref().map_or("unmatched", MatchedPath::as_str), response.status(), elapsed);
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    record(&method, route, response.status(), elapsed);
+    edge.count(route, response.status());
     response.headers_mut().insert(REQUEST_ID, request_id);
     if is_http1 && edge.app.lifecycle.is_stopping() {
         // So that clients leave this server one answer at a time, and none of them meets the moment
@@ -65,6 +70,18 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+impl Edge {
+    /// Probes and the like are no requests that anybody waits for.
+    fn count(&self, route: &str, status: StatusCode) {
+        if let Some(performance) = self.performance.as_ref().filter(|_| route.starts_with("/v1/")) {
+            performance.count(Tally::Requests, 1);
+            if status.is_server_error() {
+                performance.count(Tally::ServerErrors, 1);
+            }
+        }
+    }
 }
 
 fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {

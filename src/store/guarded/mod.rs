@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use metrics::{Gauge, counter, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::time::timeout_at;
 
 use self::budget::Budget;
@@ -54,6 +54,7 @@ pub struct Guarded {
     writes: Breaker,
     calls: AtomicU64,
     budget: Mutex<Budget>,
+    retries: Counter,
 }
 
 /// A circuit that many calls use at the same time.
@@ -63,6 +64,7 @@ struct Breaker {
     calm: AtomicBool,
     circuit: Mutex<Circuit>,
     open: Gauge,
+    refused: Counter,
 }
 
 /// A call's way through a breaker; tells it where nobody waited for the end.
@@ -81,6 +83,7 @@ impl Breaker {
             calm: AtomicBool::new(true),
             circuit: Mutex::new(Circuit::new(failures_to_open)),
             open,
+            refused: counter!("feature_store_store_refused_total", "operations" => operations),
         }
     }
 
@@ -97,7 +100,7 @@ impl Breaker {
         match admission {
             Admission::Call | Admission::Probe => Ok(Pass { breaker: self, admission, is_settled: false }),
             Admission::Refused => {
-                counter!("feature_store_store_refused_total", "operations" => self.operations).increment(1);
+                self.refused.increment(1);
                 Err(StoreError::Unavailable(format!("it is known to be down for {}", self.operations)))
             }
         }
@@ -159,23 +162,17 @@ impl Repeat {
 /// A kind of call.
 #[derive(Clone, Copy, Debug)]
 struct Call {
-    operation: &'static str,
     repeat: Repeat,
     /// Whether the store may answer from memory, which is no sign that it can be reached.
     from_memory: bool,
 }
 
 impl Call {
-    const fn read(operation: &'static str) -> Self {
-        Self { operation, repeat: Repeat::Always, from_memory: false }
-    }
-
-    const fn write(operation: &'static str, repeat: Repeat) -> Self {
-        Self { operation, repeat, from_memory: false }
-    }
-
+    /// A read, or a write that done twice is done once.
+    const REPEATABLE: Self = Self { repeat: Repeat::Always, from_memory: false };
+    const ONCE: Self = Self { repeat: Repeat::IfUndone, from_memory: false };
     /// What is interned is remembered by writers and readers alike.
-    const PROVENANCE: Self = Self { operation: "provenance", repeat: Repeat::Always, from_memory: true };
+    const PROVENANCE: Self = Self { repeat: Repeat::Always, from_memory: true };
 }
 
 fn ended<T>(result: &Result<T, StoreError>) -> Ended {
@@ -194,6 +191,7 @@ impl Guarded {
             writes: Breaker::new("writes", options.failures_to_open),
             calls: AtomicU64::new(0),
             budget: Mutex::new(Budget::new(Instant::now())),
+            retries: counter!("feature_store_store_retries_total"),
         }
     }
 
@@ -202,7 +200,7 @@ impl Guarded {
     }
 
     /// Pauses before the retry after `attempt`; false where there is to be none.
-    async fn pause(&self, operation: &'static str, attempt: u32, deadline: Instant) -> bool {
+    async fn pause(&self, attempt: u32, deadline: Instant) -> bool {
         // Between half and all of it, so that what failed together does not come back together.
         let pause = FIRST_PAUSE * (1 << attempt.min(10));
         let pause = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
@@ -214,7 +212,7 @@ impl Guarded {
             budget.take(self.calls.load(Ordering::Relaxed), Instant::now())
         };
         if in_budget {
-            counter!("feature_store_store_retries_total", "operation" => operation).increment(1);
+            self.retries.increment(1);
             tokio::time::sleep(pause).await;
         }
         in_budget
@@ -240,7 +238,7 @@ impl Guarded {
             }
             match result {
                 Err(error) if kind.repeat.allows(&error) => {
-                    if !self.pause(kind.operation, attempt, deadline).await {
+                    if !self.pause(attempt, deadline).await {
                         return Err(error);
                     }
                     attempt += 1;
@@ -281,7 +279,7 @@ impl Guarded {
 #[async_trait]
 impl Store for Guarded {
     async fn load(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
-        self.call(&self.reads, Call::read("load"), || self.store.load(loads)).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.load(loads)).await
     }
 
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
@@ -294,7 +292,7 @@ impl Store for Guarded {
                 |result: &Result<_, _>| result.as_ref().is_err_and(|error| Repeat::IfUndone.allows(error));
             let undone: Vec<usize> =
                 (0..results.len()).filter(|index| may_repeat(&results[*index])).collect();
-            if undone.is_empty() || !self.pause("commit", attempt, deadline).await {
+            if undone.is_empty() || !self.pause(attempt, deadline).await {
                 return results;
             }
             attempt += 1;
@@ -307,10 +305,7 @@ impl Store for Guarded {
     }
 
     async fn delete_entities(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
-        self.call(&self.writes, Call::write("delete", Repeat::IfUndone), || {
-            self.store.delete_entities(entities)
-        })
-        .await
+        self.call(&self.writes, Call::ONCE, || self.store.delete_entities(entities)).await
     }
 
     async fn list(
@@ -319,7 +314,7 @@ impl Store for Guarded {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Option<Page>, StoreError> {
-        self.call(&self.reads, Call::read("list"), || self.store.list(entity_type, cursor, limit)).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.list(entity_type, cursor, limit)).await
     }
 
     async fn intern(
@@ -335,34 +330,31 @@ impl Store for Guarded {
     }
 
     async fn registry(&self) -> Result<RegistryState, StoreError> {
-        self.call(&self.reads, Call::read("registry"), || self.store.registry()).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.registry()).await
     }
 
     async fn registry_revision(&self) -> Result<u64, StoreError> {
-        self.call(&self.reads, Call::read("registry"), || self.store.registry_revision()).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.registry_revision()).await
     }
 
     async fn change_registry(&self, change: &RegistryChange) -> Result<Option<u64>, StoreError> {
-        self.call(&self.writes, Call::write("registry", Repeat::IfUndone), || {
-            self.store.change_registry(change)
-        })
-        .await
+        self.call(&self.writes, Call::ONCE, || self.store.change_registry(change)).await
     }
 
     async fn archive(&self, entity_type: &EntityType) -> Result<Vec<(u32, String)>, StoreError> {
-        self.call(&self.reads, Call::read("registry"), || self.store.archive(entity_type)).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.archive(entity_type)).await
     }
 
     async fn put_job(&self, id: &str, note: &str) -> Result<(), StoreError> {
-        self.call(&self.writes, Call::write("jobs", Repeat::Always), || self.store.put_job(id, note)).await
+        self.call(&self.writes, Call::REPEATABLE, || self.store.put_job(id, note)).await
     }
 
     async fn jobs(&self) -> Result<Vec<(String, String)>, StoreError> {
-        self.call(&self.reads, Call::read("jobs"), || self.store.jobs()).await
+        self.call(&self.reads, Call::REPEATABLE, || self.store.jobs()).await
     }
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
-        self.call(&self.writes, Call::write("jobs", Repeat::Always), || self.store.delete_jobs(ids)).await
+        self.call(&self.writes, Call::REPEATABLE, || self.store.delete_jobs(ids)).await
     }
 
     /// Nobody waits for it, and it may be long.
