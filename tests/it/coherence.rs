@@ -47,7 +47,11 @@ fn duration(default: u64) -> Duration {
 }
 
 /// Writes and reads while `fire` rages; answers how many reads were held against the history.
-async fn hold(servers: [ServerProcess; 2], lasting: Duration, fire: impl Fn(&[ServerProcess; 2], u64)) -> u64 {
+async fn hold(
+    servers: [ServerProcess; 2],
+    lasting: Duration,
+    fire: impl Fn(&[ServerProcess; 2], u64),
+) -> u64 {
     let histories: Arc<Vec<History>> = Arc::new((0..ENTITIES).map(|_| History::default()).collect());
     let (over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients = [servers[0].client.clone(), servers[1].client.clone()];
@@ -75,7 +79,8 @@ async fn hold(servers: [ServerProcess; 2], lasting: Duration, fire: impl Fn(&[Se
         }));
     }
     for reader in 0..8 {
-        let (clients, histories, over, reads) = (clients.clone(), histories.clone(), over.clone(), reads.clone());
+        let (clients, histories, over, reads) =
+            (clients.clone(), histories.clone(), over.clone(), reads.clone());
         tasks.push(tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 let (server, entity) = (reader % 2, rand::rng().random_range(0..ENTITIES));
@@ -118,8 +123,11 @@ fn kill_tracking(redis: &RedisServer) -> usize {
     let field = |line: &str, name: &str| {
         line.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default().to_owned()
     };
-    let tracking: Vec<String> =
-        list.lines().filter(|line| field(line, "flags=").contains('t')).map(|line| field(line, "id=")).collect();
+    let tracking: Vec<String> = list
+        .lines()
+        .filter(|line| field(line, "flags=").contains('t'))
+        .map(|line| field(line, "id="))
+        .collect();
     tracking.iter().for_each(|id| {
         redis.cli(&["CLIENT", "KILL", "ID", id]);
     });
@@ -167,8 +175,11 @@ async fn nor_on_a_cluster() {
     let launches = [Launch::on_redis(&cluster.nodes[0]), Launch::on_redis(&cluster.nodes[0])];
     let launches = launches.map(|launch| launch.with("STORE_URL", &cluster.url()));
     let (one, other) = tokio::join!(launches[0].start(), launches[1].start());
-    let reads = hold([one, other], duration(3), |_, round| {
-        kill_tracking(&cluster.nodes[round as usize % 3]);
+    let reads = hold([one, other], duration(4), |_, round| {
+        // It takes a moment until all three are listened to again.
+        if round % 4 == 1 {
+            kill_tracking(&cluster.nodes[round as usize / 4 % 3]);
+        }
     })
     .await;
     assert!(reads > 100, "{reads}");

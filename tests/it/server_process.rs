@@ -35,8 +35,13 @@ impl Launch {
     }
 
     pub fn on_redis(redis: &RedisServer) -> Self {
+        Self::on(redis.url())
+    }
+
+    /// On the store of this URL.
+    pub fn on(store_url: String) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), redis.url())] }
+        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), store_url)] }
     }
 
     pub fn with(self, name: &str, value: &str) -> Self {
@@ -108,8 +113,21 @@ impl ServerProcess {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Freezes the process: its connections stay open and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().expect("kill can be run");
+        let status = Command::new("kill").args([signal, &id]).status().expect("kill can be run");
         assert!(status.success());
     }
 
