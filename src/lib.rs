@@ -11,6 +11,7 @@
 //! - [`store`] keeps what was decided, in a data directory or in Redis;
 //! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
 //! - [`keys`] are the API keys that requests show;
+//! - [`monitor`] is what the server knows of itself: latencies, freshness, alerts;
 //! - [`clock`] tells the time, and [`telemetry`] what happened.
 //!
 //! `docs/ARCHITECTURE.md` says why.
@@ -22,6 +23,7 @@ pub mod domain;
 pub mod embedding;
 pub mod http;
 pub mod keys;
+pub mod monitor;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -14,9 +14,11 @@ use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
 use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits};
 use crate::keys::{Keys, KeysError, Rate};
+use crate::monitor::Performance;
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
+use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
 use crate::store::{Store, StoreError};
@@ -63,6 +65,14 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
             let backend = store.backend();
             Ok((Arc::new(store), backend))
         }
+    }
+}
+
+fn guard(config: &Config) -> guarded::Options {
+    guarded::Options {
+        timeout: config.store_timeout.as_duration(),
+        retries: config.store_retries,
+        failures_to_open: config.circuit_failures,
     }
 }
 
@@ -127,10 +137,18 @@ pub async fn run(
     let keys = open_keys(config, &clock)?;
     let doors = doors(config, keys.clone())?;
     let (store, backend) = open_store(config).await?;
-    let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
+    let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
+    let started_at = clock.now();
+    let performance = metrics.as_ref().map(|_| Arc::new(Performance::new(started_at, config.cardinality())));
+    // Measured outside of the guard: a call that is refused at once is a failure, too.
+    let store: Arc<dyn Store> = match &performance {
+        Some(performance) => Arc::new(Metered::new(store, performance)),
+        None => store,
+    };
+    let embeddings = embedding_provider(config)?;
     let app = App::new(AppParts {
-        started_at: clock.now(),
-        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embedding_provider(config)?)),
+        started_at,
+        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embeddings, performance)),
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
@@ -237,12 +255,15 @@ async fn keep_reaping(app: App, every: Duration) {
     }
 }
 
-/// The recorder collects raw samples until somebody drains them.
+/// The recorder collects raw samples until somebody drains them; windows wait to be filled.
 async fn keep_metrics_small(app: App) {
     let Some(metrics) = app.metrics.clone() else { return };
-    loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        metrics.run_upkeep();
+    for second in 1_u64.. {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        app.store.settle_performance();
+        if second.is_multiple_of(5) {
+            metrics.run_upkeep();
+        }
     }
 }
 

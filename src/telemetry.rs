@@ -51,6 +51,12 @@ fn describe() {
         Unit::Seconds,
         "Time from request to answer, by method and route."
     );
+    describe_counter!("feature_store_requests_refused_total", "Requests that were not let in, by reason.");
+    describe_gauge!("feature_store_api_keys", "API keys that are known.");
+    describe_counter!(
+        "feature_store_reload_failures_total",
+        "Times that a file which had changed could not be taken over."
+    );
     describe_gauge!("feature_store_http_requests_in_flight", "Requests being answered now.");
     describe_counter!("feature_store_features_read_total", "Features read, by status.");
     describe_counter!("feature_store_features_written_total", "Features written, by outcome.");
@@ -68,4 +74,39 @@ fn describe() {
         "Time the store took, by operation."
     );
     describe_counter!("feature_store_store_errors_total", "Failures of the store, by operation and kind.");
+    describe_gauge!("feature_store_store_circuit_open", "1 while the store is known to be down.");
+    describe_counter!(
+        "feature_store_store_refused_total",
+        "Calls of the store that were refused at once, since it was known to be down."
+    );
+    describe_counter!("feature_store_store_retries_total", "Calls of the store that were repeated.");
+    describe_histogram!(
+        "feature_store_retrieval_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that read features, by entity type."
+    );
+    describe_histogram!(
+        "feature_store_write_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that write features, by entity type."
+    );
+    describe_counter!(
+        "feature_store_feature_reads_total",
+        "Reads of the present of each feature, by status."
+    );
+    describe_gauge!(
+        "feature_store_feature_newest_event_timestamp_seconds",
+        Unit::Seconds,
+        "Event time of the newest value of each feature that this process wrote or read."
+    );
+    describe_gauge!(
+        "feature_store_feature_max_age_seconds",
+        Unit::Seconds,
+        "The max_age that the schema gives a feature."
+    );
+    describe_gauge!("feature_store_build_info", "Always 1; the label is the version.");
+    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time used, user and system.");
+    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
+    describe_gauge!("process_open_fds", "Open file descriptors.");
+    describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started.");
 }

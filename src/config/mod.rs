@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
 use crate::keys;
+use crate::monitor::Cardinality;
 use crate::service::{Limits, Settings};
 
 use self::check::{explain, refuse_unknown_keys};
@@ -47,6 +48,13 @@ pub struct Config {
     pub redis_key_prefix: String,
     /// So many replicas must have a write before it is acknowledged.
     pub wait_replicas: u32,
+    /// A call of the store is given up after so long, retries included.
+    pub store_timeout: Span,
+    /// So often a call of the store is repeated at most, where that is safe.
+    pub store_retries: u32,
+    /// After so many calls of the store that failed in a row, further ones are refused at once until
+    /// it is back; 0: never.
+    pub circuit_failures: u32,
     /// Memory that the embedded store may use as a page cache, in bytes.
     pub embedded_cache_bytes: usize,
     pub default_ttl: Ttl,
@@ -82,6 +90,10 @@ pub struct Config {
     pub embedding_send_dimensions: bool,
     /// Whether metrics are recorded and served.
     pub enable_monitoring: bool,
+    /// So many entity types have labels of their own in metrics; the others share one.
+    pub metrics_max_entity_types: usize,
+    /// So many features are watched for freshness, each with labels of its own.
+    pub metrics_max_features: usize,
     pub max_body_bytes: usize,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
@@ -213,6 +225,9 @@ impl Default for Config {
             redis_connect_timeout: Span::from_secs(5),
             redis_key_prefix: "fs".to_owned(),
             wait_replicas: 0,
+            store_timeout: Span::from_secs(5),
+            store_retries: 3,
+            circuit_failures: 5,
             embedded_cache_bytes: 256 << 20,
             default_ttl: Ttl::After(Span::from_secs(3600)),
             embedding_ttl: Ttl::After(Span::from_secs(86_400)),
@@ -233,6 +248,8 @@ impl Default for Config {
             embedding_cache_bytes: 64 << 20,
             embedding_send_dimensions: false,
             enable_monitoring: true,
+            metrics_max_entity_types: 100,
+            metrics_max_features: 500,
             max_body_bytes: 16 << 20,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
@@ -322,6 +339,10 @@ impl Config {
     pub fn keys(&self) -> Option<keys::Source> {
         let file = self.api_keys_file.clone().map(keys::Source::File);
         file.or_else(|| Some(keys::Source::Text(self.api_keys.as_ref()?.expose().to_owned())))
+    }
+
+    pub fn cardinality(&self) -> Cardinality {
+        Cardinality { entity_types: self.metrics_max_entity_types, features: self.metrics_max_features }
     }
 
     pub fn settings(&self) -> Settings {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{counter, gauge, histogram};
@@ -15,6 +15,7 @@ use super::App;
 use super::audit::Audit;
 use super::gate::Gate;
 use super::problem::{Code, Problem};
+use crate::monitor::{Performance, Tally};
 use crate::service::principal::on_behalf;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,6 +26,8 @@ pub struct Edge {
     pub request_timeout: Duration,
     pub gate: Gate,
     pub audit: Audit,
+    /// `None`: monitoring is off.
+    pub performance: Option<Arc<Performance>>,
 }
 
 /// Wraps every request.
@@ -32,6 +35,7 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
+    let is_http1 = request.version() < Version::HTTP_2;
     // The matched route and never the raw path, so that the labels stay few.
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map(MatchedPath::as_str);
@@ -66,19 +70,38 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         if problem.status >= 500 && problem.code != Code::Overloaded {
             tracing::warn!(status = problem.status, code = problem.code.as_str(), "answered with a problem");
         }
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let allow = response.headers_mut().remove(header::ALLOW);
         let problem = Problem { allow: problem.allow.clone().or(allow), ..problem };
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    record(&method, route.unwrap_or("unmatched"), response.status(), elapsed);
+    let route = route.unwrap_or("unmatched");
+    record(&method, route, response.status(), elapsed);
+    edge.count(route, response.status());
     if let Some(uri) = audited {
         let actor = principal.as_ref().map_or("", |principal| &principal.name);
         let id = request_id.to_str().unwrap_or_default();
         edge.audit.note(edge.app.store.now(), actor, &method, &uri, response.status(), id);
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
+    if is_http1 && edge.app.lifecycle.is_stopping() {
+        // So that clients leave this server one answer at a time, and none of them meets the moment
+        // when it closes what is idle. HTTP/2 says this for the connection as a whole.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
+}
+
+impl Edge {
+    /// Probes and the like are no requests that anybody waits for.
+    fn count(&self, route: &str, status: StatusCode) {
+        if let Some(performance) = self.performance.as_ref().filter(|_| route.starts_with("/v1/")) {
+            performance.count(Tally::Requests, 1);
+            if status.is_server_error() {
+                performance.count(Tally::ServerErrors, 1);
+            }
+        }
+    }
 }
 
 fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {

@@ -15,6 +15,8 @@ use crate::service::principal::{Principal, Scope};
 /// The header that a key may come in besides `Authorization`.
 pub const API_KEY: &str = "x-api-key";
 
+const REFUSED: &str = "feature_store_requests_refused_total";
+
 /// Whom the gate lets in.
 pub struct Admittance {
     /// `None`: nobody is asked for a key.
@@ -51,6 +53,9 @@ pub struct Refused {
 
 impl Gate {
     pub fn new(table: AccessTable, admittance: Admittance) -> Self {
+        for reason in ["overloaded", "unauthorized", "forbidden", "rate_limited"] {
+            counter!(REFUSED, "reason" => reason).increment(0);
+        }
         // Tokio's semaphore holds no more.
         let places = admittance.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self { table, admittance, places: Arc::new(Semaphore::new(places)) }
@@ -85,18 +90,18 @@ impl Gate {
             && let Some(needed) = self.needed(access)
         {
             let key = shown(headers).and_then(|shown| keys.find(shown)).ok_or_else(|| {
-                counter!("feature_store_requests_refused_total", "reason" => "unauthorized").increment(1);
+                counter!(REFUSED, "reason" => "unauthorized").increment(1);
                 refused(Problem::unauthorized(), None)
             })?;
             let principal = key.principal.clone();
             if let Needed::Scope(scope) = needed
                 && !principal.has(scope)
             {
-                counter!("feature_store_requests_refused_total", "reason" => "forbidden").increment(1);
+                counter!(REFUSED, "reason" => "forbidden").increment(1);
                 return Err(refused(out_of_scope(scope), Some(principal)));
             }
             if let Err(seconds) = key.count() {
-                counter!("feature_store_requests_refused_total", "reason" => "rate_limited").increment(1);
+                counter!(REFUSED, "reason" => "rate_limited").increment(1);
                 return Err(refused(rate_limited(seconds), Some(principal)));
             }
             admitted.principal = Some(principal);
@@ -132,7 +137,7 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 fn overloaded() -> Problem {
-    counter!("feature_store_requests_refused_total", "reason" => "overloaded").increment(1);
+    counter!(REFUSED, "reason" => "overloaded").increment(1);
     let detail = "the server works on as many requests as it may; try again";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail);
     Problem { retry_after: Some(1), ..problem }

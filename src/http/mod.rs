@@ -19,6 +19,7 @@ mod health;
 mod history;
 mod jobs;
 mod objects;
+mod performance;
 mod problem;
 mod rollback;
 mod schemas;
@@ -127,6 +128,8 @@ fn routes() -> Routes {
         .add(Probe, routes!(health::check_readiness))
         .add(Probe, routes!(health::check_startup))
         .add(Read, routes!(health::get_health))
+        .add(Read, routes!(performance::get_performance_metrics))
+        .add(Read, routes!(performance::get_freshness))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }
@@ -141,6 +144,7 @@ pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
     let edge = Arc::new(edge::Edge {
+        performance: app.store.performance().cloned(),
         app: app.clone(),
         request_timeout: limits.timeout,
         gate: Gate::new(table, doors.admittance),

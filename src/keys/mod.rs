@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -21,6 +21,8 @@ pub use self::document::{Entry, Format, KeysError, fingerprint, parse};
 use self::limit::Limiter;
 pub use self::limit::Rate;
 pub use self::watch::Watched;
+
+const FAILURES: &str = "feature_store_reload_failures_total";
 
 /// The SHA-256 of a key. Keys are long and random, so that nothing slower is needed.
 type Digest = [u8; 32];
@@ -75,6 +77,7 @@ impl Keys {
         let keys =
             Self { ring: ArcSwap::default(), clock, default_rate, file: file.map(tokio::sync::Mutex::new) };
         keys.replace(parse(&text, format)?);
+        counter!(FAILURES, "what" => "api_keys").increment(0);
         Ok(keys)
     }
 
@@ -100,7 +103,7 @@ impl Keys {
             }
             Err(error) => {
                 tracing::error!(target: "audit", action = "reload_keys", outcome = "failed", %error, "audit");
-                gauge!("feature_store_reload_failed", "what" => "api_keys").set(1.0);
+                counter!(FAILURES, "what" => "api_keys").increment(1);
             }
         }
     }
@@ -123,7 +126,6 @@ impl Keys {
         });
         let ring: Vec<Arc<Key>> = ring.collect();
         gauge!("feature_store_api_keys").set(ring.len() as f64);
-        gauge!("feature_store_reload_failed", "what" => "api_keys").set(0.0);
         self.ring.store(Arc::new(ring));
     }
 

@@ -10,6 +10,7 @@ pub mod entities;
 pub mod error;
 pub mod history;
 pub mod jobs;
+mod lane;
 mod locks;
 pub mod meters;
 pub mod principal;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
+use crate::monitor::Performance;
 use crate::store::{Store, StoreDescription, StoreError};
 
 use self::embeddings::EmbeddingProvider;
@@ -75,9 +77,10 @@ impl FeatureStore {
         clock: Arc<dyn Clock>,
         settings: Settings,
         embedding_provider: Arc<dyn EmbeddingProvider>,
+        performance: Option<Arc<Performance>>,
     ) -> Self {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
-        let (locks, meters) = (EntityLocks::default(), Meters::new());
+        let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
     }
@@ -88,6 +91,19 @@ impl FeatureStore {
 
     pub fn jobs(&self) -> &Arc<Jobs> {
         &self.jobs
+    }
+
+    /// What is recorded of the server; `None` where monitoring is off.
+    pub fn performance(&self) -> Option<&Arc<Performance>> {
+        self.meters.performance()
+    }
+
+    /// Moves what was recorded into its windows, as of now.
+    pub fn settle_performance(&self) {
+        if let Some(performance) = self.performance() {
+            let snapshot = self.registry.snapshot();
+            performance.settle(self.clock.now(), |name| snapshot.entity_type(name).cloned());
+        }
     }
 
     pub fn settings(&self) -> &Settings {

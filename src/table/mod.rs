@@ -1,6 +1,11 @@
 //! Tables as bytes: the formats in which features leave and enter in bulk. Between the formats and
 //! the rest of the server stands Arrow's `RecordBatch`.
 
+mod cells;
+pub mod columns;
+pub mod read;
+pub mod write;
+
 /// A format of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {

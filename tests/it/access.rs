@@ -297,7 +297,9 @@ async fn keys_change_without_a_restart() {
     // A file that is no good, or gone, leaves the keys as they are, and says so in the metrics.
     let failed = || async {
         let text = server.get("/metrics").await.text();
-        text.contains("feature_store_reload_failed{what=\"api_keys\"} 1").then_some(())
+        let series = "feature_store_reload_failures_total{what=\"api_keys\"} ";
+        let count = text.lines().find_map(|line| line.strip_prefix(series)?.parse::<u64>().ok());
+        (count? > 0).then_some(())
     };
     write(&file, "keys: [");
     eventually("the failure to show", failed).await;
