@@ -79,6 +79,14 @@ pub fn response(operation_id: &str) -> Option<Value> {
                     "role": "master", "used_bytes": 1_048_576, "eviction_policy": "noeviction"},
                 "registry": {"loaded": true, "revision": 4, "entity_types": 2, "feature_services": 1}})
         }
+        "list_alerts" => {
+            json!({"evaluated_at": "2026-01-02T04:00:00Z", "window_seconds": 300, "firing": 1, "alerts": [{
+                "alert": "stale_features", "alertname": "FeatureStoreStaleFeatures", "severity": "warning",
+                "state": "firing", "since": "2026-01-02T03:50:00Z", "reading": 1.0, "bad": "above", "threshold": 0.0,
+                "clears_at": 0.0, "summary": "The newest value of features is too old: their pipeline may be dead",
+                "detail": "product.price"}],
+                "webhook": {"last_delivered_at": "2026-01-02T03:59:30Z", "failure": null}})
+        }
         "get_performance_metrics" => {
             let mut window = window_of_type();
             let more = [

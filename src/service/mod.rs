@@ -19,6 +19,7 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod snapshot;
+pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
