@@ -73,7 +73,8 @@ pub fn response(operation_id: &str) -> Option<Value> {
         "list_jobs" => json!({"jobs": [job()]}),
         "get_job" | "cancel_job" | "recompute_features" => job(),
         "get_health" => {
-            json!({"status": "healthy", "warnings": [], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",
+            json!({"status": "healthy", "warnings": [],
+                "checks": [{"name": "store", "status": "pass", "message": "answered within 0.2 ms"}], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",
                 "uptime_seconds": 3600.5, "redis_connected": true,
                 "store": {"backend": "redis", "connected": true, "latency_ms": 0.2, "server_version": "7.2.4",
                     "role": "master", "used_bytes": 1_048_576, "eviction_policy": "noeviction"},
