@@ -195,9 +195,7 @@ pub async fn get_health(State(app): State<App>) -> Response {
     let snapshot = app.store.registry().snapshot();
     let loaded = app.store.registry().is_loaded();
     checks.push(match loaded {
-        true => {
-            HealthCheck::new("registry", CheckStatus::Pass, format!("at revision {}", snapshot.revision))
-        }
+        true => HealthCheck::new("registry", CheckStatus::Pass, format!("at revision {}", snapshot.revision)),
         false => HealthCheck::new("registry", CheckStatus::Fail, "it was not read from the store yet"),
     });
     checks.extend(check_of_alerts(&app));
