@@ -48,7 +48,7 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 14] = [
     "store_url",
     "redis_host",
     "redis_username",
@@ -61,6 +61,8 @@ const TEXTS: [&str; 12] = [
     "embedding_url",
     "embedding_model",
     "embedding_api_key",
+    "alerts__webhook_url",
+    "alerts__instance",
 ];
 
 impl Provider for Environment {

@@ -10,6 +10,7 @@
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
 mod access;
+mod alerts;
 mod check;
 mod client;
 mod compute;
