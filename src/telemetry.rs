@@ -51,6 +51,12 @@ fn describe() {
         Unit::Seconds,
         "Time from request to answer, by method and route."
     );
+    describe_counter!("feature_store_requests_refused_total", "Requests that were not let in, by reason.");
+    describe_gauge!("feature_store_api_keys", "API keys that are known.");
+    describe_counter!(
+        "feature_store_reload_failures_total",
+        "Times that a file which had changed could not be taken over."
+    );
     describe_gauge!("feature_store_http_requests_in_flight", "Requests being answered now.");
     describe_counter!("feature_store_features_read_total", "Features read, by status.");
     describe_counter!("feature_store_features_written_total", "Features written, by outcome.");
@@ -128,4 +134,13 @@ fn describe() {
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
     describe_gauge!("process_open_fds", "Open file descriptors.");
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started.");
+    describe_gauge!("feature_store_alert_firing", "1 while an alert fires, by the server's own judgement.");
+    describe_counter!(
+        "feature_store_alert_webhook_attempts_total",
+        "Attempts to tell the receiver of alerts, by outcome."
+    );
+    describe_gauge!("feature_store_store_up", "Whether the store answered the last ping.");
+    describe_gauge!("feature_store_store_ping_seconds", Unit::Seconds, "How long the last ping took.");
+    describe_gauge!("feature_store_store_used_bytes", Unit::Bytes, "Memory or disk that the store uses.");
+    describe_gauge!("feature_store_store_max_bytes", Unit::Bytes, "Memory that the store may use.");
 }

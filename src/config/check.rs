@@ -1,10 +1,10 @@
 //! What is refused at the start: keys that nobody knows, and settings that contradict each other.
 
 use figment::providers::Serialized;
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{Config, ConfigError, EmbeddingChoice, StoreChoice};
+use super::{AuthChoice, Config, ConfigError, EmbeddingChoice, StoreChoice};
 use crate::domain::compiled::MAX_MAX_VERSIONS;
 
 impl Config {
@@ -103,6 +103,7 @@ impl Config {
             ("max_features", self.max_features, 1),
             ("max_page_size", self.max_page_size, 1),
             ("max_body_bytes", self.max_body_bytes, 1024),
+            ("max_concurrent_requests", self.max_concurrent_requests, 1),
             ("embedding_batch_size", self.embedding_batch_size, 1),
             ("embedded_cache_bytes", self.embedded_cache_bytes, 1 << 20),
         ] {
@@ -110,6 +111,7 @@ impl Config {
                 return refuse(format!("{} must be at least {least}", origin(key)));
             }
         }
+        self.check_doors(&origin)?;
         if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {
             return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));
         }
@@ -122,6 +124,106 @@ impl Config {
                 origin("redis_key_prefix")
             ));
         }
+        if self.metrics_listen.is_some() && !self.enable_monitoring {
+            return refuse(format!("{} is set, but enable_monitoring is false", origin("metrics_listen")));
+        }
+        if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
+            return refuse(format!("{} and {} are the same", origin("metrics_listen"), origin("listen")));
+        }
+        let alerts = &self.alerts;
+        for (key, share) in [
+            ("alerts.margin", alerts.margin),
+            ("alerts.cache_hit_rate", alerts.cache_hit_rate),
+            ("alerts.error_rate", alerts.error_rate),
+            ("alerts.memory", alerts.memory),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return refuse(format!("{} must be from 0 to 1", origin(key)));
+            }
+        }
+        if !(5_000..=3_600_000).contains(&alerts.window.as_millis()) {
+            return refuse(format!("{} must be from 5s to 1h", origin("alerts.window")));
+        }
+        if let Some(url) = &alerts.webhook_url {
+            if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+                return refuse(format!(
+                    "{} must start with http:// or https://",
+                    origin("alerts.webhook_url")
+                ));
+            }
+            if !self.enable_monitoring {
+                return refuse(format!(
+                    "{} is set, but enable_monitoring is false",
+                    origin("alerts.webhook_url")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A setting's name with where it came from.
+type Origin<'a> = &'a dyn Fn(&str) -> String;
+
+impl Config {
+    /// Who is let in.
+    fn check_doors(&self, origin: Origin<'_>) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        if self.api_keys_file.is_some() && self.api_keys.is_some() {
+            return refuse(format!(
+                "{} and {} both say what the keys are: set one of them",
+                origin("api_keys_file"),
+                origin("api_keys")
+            ));
+        }
+        let has_keys = self.keys().is_some();
+        let open = match self.auth {
+            Some(AuthChoice::None) if has_keys => {
+                return refuse(format!("{} is none, but there are API keys", origin("auth")));
+            }
+            Some(AuthChoice::ApiKeys) if !has_keys => {
+                return refuse(format!(
+                    "{} is api_keys, but neither api_keys_file nor api_keys is set",
+                    origin("auth")
+                ));
+            }
+            Some(AuthChoice::None | AuthChoice::ApiKeys) => false,
+            None => !has_keys,
+        };
+        if open && !self.listen.ip().is_loopback() {
+            return refuse(format!(
+                "{} can be reached from elsewhere, and nobody would be asked for a key: set api_keys_file, or auth = \"none\" if that is meant",
+                origin("listen")
+            ));
+        }
+        for (key, is_set) in [
+            ("rate_limit", self.rate_limit.is_some()),
+            ("public_docs", !self.public_docs),
+            ("public_metrics", !self.public_metrics),
+        ] {
+            if is_set && !has_keys {
+                return refuse(format!("{} is for API keys, and there are none", origin(key)));
+            }
+        }
+        if self.rate_burst.is_some() && self.rate_limit.is_none() {
+            return refuse(format!("{} is set, but rate_limit is not", origin("rate_burst")));
+        }
+        for (key, rate) in [("rate_limit", self.rate_limit), ("rate_burst", self.rate_burst)] {
+            if rate == Some(0) {
+                return refuse(format!("{} must be at least 1", origin(key)));
+            }
+        }
+        for origin_of_page in &self.cors_origins {
+            let is_one = ["http://", "https://"].iter().any(|scheme| origin_of_page.starts_with(scheme))
+                && origin_of_page.matches('/').count() == 2
+                && axum::http::HeaderValue::from_str(origin_of_page).is_ok();
+            if !is_one {
+                return refuse(format!(
+                    "{}: {origin_of_page:?} is no origin; write https://host or https://host:port",
+                    origin("cors_origins")
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -132,13 +234,26 @@ pub(super) fn refuse_unknown_keys(figment: &Figment) -> Result<(), ConfigError> 
     let known = defaults.data().map_err(|error| ConfigError(explain(&error)))?;
     let known = known.get(&Profile::Default).cloned().unwrap_or_default();
     let given = figment.data().map_err(|error| ConfigError(explain(&error)))?;
-    for key in given.get(&Profile::Default).into_iter().flat_map(Dict::keys) {
-        if !known.contains_key(key) {
-            let origin =
-                figment.find_metadata(key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
-            let hint =
-                closest(key, known.keys()).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
+    let given = given.get(&Profile::Default).cloned().unwrap_or_default();
+    refuse_unknown_in("", &given, &known, figment)
+}
+
+/// As [`refuse_unknown_keys`], in one table; `path` is what its keys are called before their names.
+fn refuse_unknown_in(path: &str, given: &Dict, known: &Dict, figment: &Figment) -> Result<(), ConfigError> {
+    for (name, value) in given {
+        let key = format!("{path}{name}");
+        match (known.get(name), value) {
+            (Some(Value::Dict(_, known)), Value::Dict(_, given)) => {
+                refuse_unknown_in(&format!("{key}."), given, known, figment)?;
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                let origin =
+                    figment.find_metadata(&key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
+                let hint = closest(name, known.keys())
+                    .map_or_else(String::new, |name| format!("; did you mean {path}{name}?"));
+                return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
+            }
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a file, then the environment. A key that nobody knows, or two
 //! that contradict each other, stop the start with the key's name and where it came from.
 
+pub mod alerts;
 mod check;
 mod environment;
 #[cfg(test)]
@@ -17,10 +18,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
+use crate::keys;
 use crate::monitor::Cardinality;
+use crate::monitor::webhook::WebhookConfig;
+use crate::service::watch::WatchSettings;
 use crate::service::{Limits, Settings};
 use crate::store::cache::CacheConfig;
 
+use self::alerts::AlertsConfig;
 use self::check::{explain, refuse_unknown_keys};
 use self::environment::Environment;
 
@@ -105,6 +110,9 @@ pub struct Config {
     pub metrics_max_entity_types: usize,
     /// So many features are watched for freshness, each with labels of its own.
     pub metrics_max_features: usize,
+    /// Where `/metrics` is served instead of on `listen`.
+    pub metrics_listen: Option<SocketAddr>,
+    pub alerts: AlertsConfig,
     pub max_body_bytes: usize,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
@@ -116,6 +124,28 @@ pub struct Config {
     pub max_batch_size: usize,
     pub max_features: usize,
     pub max_page_size: usize,
+    /// `none` or `api_keys`; without it, keys are asked for where there are any.
+    pub auth: Option<AuthChoice>,
+    /// A document of keys as JSON, YAML or TOML; read again when it changes.
+    pub api_keys_file: Option<PathBuf>,
+    /// The same document itself, as JSON or YAML; normally from the environment.
+    pub api_keys: Option<Secret>,
+    /// Whether `/docs` and `/openapi.json` need no key.
+    pub public_docs: bool,
+    /// Whether `/metrics` needs no key.
+    pub public_metrics: bool,
+    /// Requests a second that a key allows.
+    pub rate_limit: Option<u32>,
+    /// Requests at once that a key allows; as many as `rate_limit`, if not given.
+    pub rate_burst: Option<u32>,
+    /// Requests that are worked on at the same time; further ones are refused.
+    pub max_concurrent_requests: usize,
+    /// Where a line is appended for each change of the registry, deletion and rollback.
+    pub audit_log: Option<PathBuf>,
+    /// Origins whose pages may speak to the server.
+    pub cors_origins: Vec<String>,
+    /// How often keys and certificates are looked at for changes.
+    pub reload_interval: Span,
     /// Log filter, as in `info,feature_store=debug`.
     pub log: String,
     /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
@@ -164,6 +194,14 @@ pub enum EmbeddingChoice {
     OpenAi,
 }
 
+/// Whether requests must show a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthChoice {
+    None,
+    ApiKeys,
+}
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -176,6 +214,10 @@ impl Serialize for Secret {
 }
 
 impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -230,6 +272,8 @@ impl Default for Config {
             enable_monitoring: true,
             metrics_max_entity_types: 100,
             metrics_max_features: 500,
+            metrics_listen: None,
+            alerts: AlertsConfig::default(),
             max_body_bytes: 16 << 20,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
@@ -238,6 +282,17 @@ impl Default for Config {
             max_batch_size: 1000,
             max_features: 1000,
             max_page_size: 1000,
+            auth: None,
+            api_keys_file: None,
+            api_keys: None,
+            public_docs: true,
+            public_metrics: true,
+            rate_limit: None,
+            rate_burst: None,
+            max_concurrent_requests: 512,
+            audit_log: None,
+            cors_origins: Vec::new(),
+            reload_interval: Span::from_secs(1),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -304,8 +359,35 @@ impl Config {
         }
     }
 
+    /// Where the keys come from; `None` where nobody is asked for one.
+    pub fn keys(&self) -> Option<keys::Source> {
+        let file = self.api_keys_file.clone().map(keys::Source::File);
+        file.or_else(|| Some(keys::Source::Text(self.api_keys.as_ref()?.expose().to_owned())))
+    }
+
     pub fn cardinality(&self) -> Cardinality {
         Cardinality { entity_types: self.metrics_max_entity_types, features: self.metrics_max_features }
+    }
+
+    pub fn watch(&self) -> WatchSettings {
+        WatchSettings {
+            rules: self.alerts.rules(),
+            patience: self.alerts.patience(),
+            window_seconds: (self.alerts.window.as_millis() / 1000) as u32,
+            min_samples: self.alerts.min_samples,
+            stale_after: self.alerts.stale_after,
+            timeout: self.readiness_timeout.as_duration(),
+        }
+    }
+
+    /// `None`: nobody is to be told.
+    pub fn webhook(&self) -> Option<WebhookConfig> {
+        let named = self.alerts.instance.clone();
+        Some(WebhookConfig {
+            url: self.alerts.webhook_url.clone()?,
+            timeout: self.alerts.webhook_timeout.as_duration(),
+            instance: named.unwrap_or_else(|| format!("{}:{}", host_name(), self.listen.port())),
+        })
     }
 
     pub fn settings(&self) -> Settings {
@@ -332,4 +414,10 @@ impl Config {
             }),
         }
     }
+}
+
+/// The machine's name, which in Kubernetes is the pod's.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }
