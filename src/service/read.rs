@@ -193,7 +193,10 @@ impl FeatureStore {
         Ok(names)
     }
 
-    async fn service_features(&self, reference: &FeatureServiceRef) -> Result<Vec<FeatureRef>, ServiceError> {
+    pub(super) async fn service_features(
+        &self,
+        reference: &FeatureServiceRef,
+    ) -> Result<Vec<FeatureRef>, ServiceError> {
         if !self.registry.snapshot().knows_service(reference) {
             self.registry.refresh().await?;
         }
@@ -277,7 +280,7 @@ impl FeatureStore {
             }
             if columns.is_computed_on_read() {
                 let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
-                self.compute_on_read(&columns, &mut entities, &request).await?;
+                self.compute_on_read(&columns, &mut entities, &|_| &request).await?;
             }
             self.meters.read(&columns, &entities, options.when == When::Now);
             answer.push(TypeAnswer { columns, entities });
@@ -293,17 +296,18 @@ impl FeatureStore {
         Ok(ReadAnswer { answer, provenance, now })
     }
 
-    /// Completes answers whose columns are not all stored.
-    async fn compute_on_read(
+    /// Completes answers whose columns are not all stored, each for a request of its own.
+    pub(super) async fn compute_on_read<'a>(
         &self,
         columns: &Columns,
         entities: &mut [EntityAnswer],
-        request: &Request,
+        requests: &(dyn Fn(usize) -> &'a Request + Sync),
     ) -> Result<(), ServiceError> {
         let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         loop {
-            let mut missing = match complete(columns, entities, request, derivations.as_ref(), &embeddings)? {
+            let mut missing = match complete(columns, entities, requests, derivations.as_ref(), &embeddings)?
+            {
                 Completed::All(completed) => {
                     for (entity, answers) in entities.iter_mut().zip(completed) {
                         entity.answers = answers;
@@ -342,22 +346,22 @@ enum Completed {
     Missing(Vec<EmbeddingRequest>),
 }
 
-fn complete(
+fn complete<'a>(
     columns: &Columns,
     entities: &[EntityAnswer],
-    request: &Request,
+    requests: &dyn Fn(usize) -> &'a Request,
     derivations: &dyn Derivations,
     embeddings: &Lookup<'_>,
 ) -> Result<Completed, ServiceError> {
     let mut session = derivations.session(embeddings);
     let mut missing = Vec::new();
     let mut completed = Vec::with_capacity(entities.len());
-    for entity in entities {
+    for (index, entity) in entities.iter().enumerate() {
         if entity.version == 0 {
             completed.push(columns.names().map(|_| Answer::not_found()).collect());
             continue;
         }
-        match columns.complete(entity.answers.clone(), request, session.as_mut()) {
+        match columns.complete(entity.answers.clone(), requests(index), session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
             Err((_, DeriveError::Unavailable(reason))) => return Err(ServiceError::Unavailable(reason)),
@@ -372,7 +376,7 @@ fn complete(
 }
 
 /// What is stored of one entity, judged.
-fn answer_fields(
+pub(super) fn answer_fields(
     columns: &Columns,
     entity_id: EntityId,
     records: EntityRecords,

@@ -48,3 +48,4 @@ mod redis_store;
 mod server_process;
 mod store_contract;
 mod test_server;
+mod training_data;
