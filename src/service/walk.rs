@@ -20,7 +20,7 @@ pub enum Walk {
     /// All, as the store lists them.
     Listed { listing: Listing, seen: Seen },
     /// All, in the order of their ids, for which all of them have to be gathered first.
-    Gathered { listing: Listing },
+    Gathered { listing: Listing, sorted: bool },
 }
 
 /// A listing that is under way.
@@ -42,7 +42,7 @@ impl Walk {
 
     pub fn all(ordered: bool) -> Self {
         match ordered {
-            true => Self::Gathered { listing: Listing::default() },
+            true => Self::Gathered { listing: Listing::default(), sorted: false },
             false => Self::Listed { listing: Listing::default(), seen: Seen::default() },
         }
     }
@@ -65,11 +65,12 @@ impl Walk {
                 }
                 &mut listing.found
             }
-            Self::Gathered { listing } => {
-                if !listing.ended {
-                    while !listing.ended {
-                        listing.list(store, entity_type).await?;
-                    }
+            Self::Gathered { listing, sorted } => {
+                while !listing.ended {
+                    listing.list(store, entity_type).await?;
+                }
+                if !*sorted {
+                    *sorted = true;
                     let mut ids = Vec::from(std::mem::take(&mut listing.found));
                     ids.sort_unstable();
                     ids.dedup();
@@ -84,7 +85,7 @@ impl Walk {
     /// Asks the store once, so that one that does not answer is noticed early.
     pub async fn begin(&mut self, store: &dyn Store, entity_type: &EntityType) -> Result<(), ServiceError> {
         match self {
-            Self::Gathered { listing } => listing.list(store, entity_type).await,
+            Self::Gathered { listing, .. } => listing.list(store, entity_type).await,
             Self::Named(_) | Self::Listed { .. } => Ok(()),
         }
     }

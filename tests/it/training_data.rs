@@ -148,7 +148,7 @@ async fn a_large_export_has_every_entity_once(on: On) {
         let ids: Vec<&str> = batch.column(0).as_string::<i32>().iter().flatten().collect();
         assert_eq!(ids.len(), many as usize, "{query}");
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), many as usize, "{query}");
-        assert_eq!(query.contains("order"), ids.is_sorted());
+        assert!(ids.is_sorted() || !query.contains("order"), "{query}");
     }
 }
 
@@ -220,7 +220,7 @@ async fn spines_come_in_every_format(on: On) {
         let spine = table(format, &export);
         assert_eq!(&batch.columns()[..spine.num_columns()], spine.columns(), "the spine is kept");
         let price = batch.column_by_name("product.price").map(|column| column.data_type().clone());
-        assert_eq!(price, spine.num_rows().eq(&0).then_some(DataType::Float64).or(Some(DataType::Float64)));
+        assert_eq!((spine.num_rows(), price), (1, Some(DataType::Float64)));
     }
 }
 
