@@ -24,6 +24,7 @@ pub mod snapshot;
 mod spine;
 pub mod training;
 mod walk;
+pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
-use crate::store::{Store, StoreDescription, StoreError};
+pub use crate::store::StoreDescription;
+use crate::store::{Store, StoreError};
 
 use self::embeddings::EmbeddingProvider;
 use self::jobs::Jobs;
