@@ -53,7 +53,8 @@ impl FeatureColumns {
         fields
     }
 
-    pub fn len(&self) -> usize {
+    /// How many answers were gathered.
+    pub fn count(&self) -> usize {
         self.values.len()
     }
 

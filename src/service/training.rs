@@ -274,7 +274,7 @@ impl Join {
             _ => 0,
         };
         self.largest_of[column] = self.largest_of[column].max(bytes);
-        let at = u32::try_from(self.answers[column].len()).ok();
+        let at = u32::try_from(self.answers[column].count()).ok();
         match (self.left.checked_sub(bytes), at) {
             (Some(left), Some(at)) => {
                 self.left = left;

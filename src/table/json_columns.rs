@@ -13,7 +13,7 @@ use crate::domain::value::{FeatureType, Value};
 
 /// A table of these columns. A column is of the narrowest type that all its values are of: boolean,
 /// int64, float64, string; a mixture, arrays and objects stay JSON.
-pub fn table<'a>(columns: &[(impl AsRef<str>, Vec<&'a RawValue>)]) -> Result<RecordBatch, String> {
+pub fn table(columns: &[(impl AsRef<str>, Vec<&RawValue>)]) -> Result<RecordBatch, String> {
     let rows = columns.first().map_or(0, |(_, values)| values.len());
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays = Vec::with_capacity(columns.len());

@@ -206,7 +206,7 @@ async fn spines_come_in_every_format(on: On) {
     for (format, media_type) in [(Format::Parquet, PARQUET), (Format::Arrow, ARROW)] {
         let export = server
             .get(&format!(
-                "/v1/entity-types/product/export?history=true&features=name,stock&format={}",
+                "/v1/entity-types/product/export?history=true&features=price,vector&format={}",
                 format.name()
             ))
             .await;
