@@ -16,6 +16,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::service::principal;
 use crate::service::write::Precondition;
+use crate::table::Format;
 
 /// Path segments, as validated types.
 pub struct Path<T>(pub T);
@@ -112,6 +113,39 @@ impl JsonBody {
     /// Parses the body, which the result borrows from.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         parse_json(&self.0)
+    }
+}
+
+/// A body that says what it is, not parsed yet.
+pub struct AnyBody {
+    format: Option<Format>,
+    bytes: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for AnyBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = content_type(request.headers());
+        let format =
+            if is_json(content_type) { Some(Format::Json) } else { Format::from_media_type(content_type) };
+        Ok(Self { format, bytes: body(request, state).await? })
+    }
+}
+
+impl AnyBody {
+    /// `None`: nothing that a table or a document could be.
+    pub fn format(&self) -> Option<Format> {
+        self.format
+    }
+
+    /// Parses a body that is JSON; the result borrows from it.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        parse_json(&self.bytes)
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 }
 

@@ -12,6 +12,7 @@ mod edge;
 mod entities;
 mod entity_types;
 mod examples;
+mod export;
 mod extract;
 mod feature_services;
 mod features;
@@ -25,6 +26,8 @@ mod problem;
 mod rollback;
 mod schemas;
 mod spec;
+mod tables;
+mod training;
 mod values;
 
 pub use extract::read_document;
@@ -113,6 +116,9 @@ fn routes() -> Routes {
         .add(Write, routes!(features::write_features, features::delete_features))
         .add(Read, routes!(batch::get_features_batch))
         .add(Write, routes!(batch::write_features_batch))
+        .add(Read, routes!(training::get_training_set))
+        .add(Read, routes!(export::export_features))
+        .add(Read, routes!(export::export_entity_type))
         .add(Read, routes!(entities::list_entities))
         .add(Write, routes!(entities::delete_entity))
         .add(Read, routes!(history::list_versions))

@@ -315,3 +315,13 @@ impl utoipa::IntoResponses for ChangeProblems {
         problems(&[READING.as_slice(), &CHANGING].concat())
     }
 }
+
+/// Problems of operations that take a body and answer with a table.
+pub struct TableProblems;
+
+impl utoipa::IntoResponses for TableProblems {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let not_acceptable = (406, "Accept names no format of tables.");
+        problems(&[READING.as_slice(), &[not_acceptable], &CHANGING[2..]].concat())
+    }
+}

@@ -265,6 +265,29 @@ impl ToSchema for EntityIdsByType {
     }
 }
 
+/// Columns of a spine by the entity type whose ids they hold.
+pub struct ColumnByEntityType;
+
+impl PartialSchema for ColumnByEntityType {
+    fn schema() -> RefOr<Schema> {
+        let entity_type = text("The name of an entity type.", NAME, 1..=128).build();
+        ObjectBuilder::new()
+            .description(Some("Column names by entity type."))
+            .property_names(Some(entity_type))
+            .additional_properties(Some(Schema::from(
+                ObjectBuilder::new().schema_type(SchemaType::new(Type::String)),
+            )))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for ColumnByEntityType {
+    fn name() -> Cow<'static, str> {
+        "ColumnByEntityType".into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,8 @@ pub mod compute;
 pub mod embeddings;
 pub mod entities;
 pub mod error;
+pub mod export;
+pub mod frame;
 pub mod history;
 pub mod jobs;
 mod lane;
@@ -19,6 +21,9 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod snapshot;
+mod spine;
+pub mod training;
+mod walk;
 pub mod watch;
 pub mod write;
 

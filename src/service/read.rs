@@ -198,7 +198,10 @@ impl FeatureStore {
         Ok(names)
     }
 
-    async fn service_features(&self, reference: &FeatureServiceRef) -> Result<Vec<FeatureRef>, ServiceError> {
+    pub(super) async fn service_features(
+        &self,
+        reference: &FeatureServiceRef,
+    ) -> Result<Vec<FeatureRef>, ServiceError> {
         if !self.registry.snapshot().knows_service(reference) {
             self.registry.refresh().await?;
         }
@@ -268,13 +271,13 @@ impl FeatureStore {
             let mut entities = Vec::with_capacity(ids.len());
             for (entity_id, loaded) in ids.into_iter().zip(&mut loaded) {
                 entities.push(match loaded {
-                    Loaded::Records(records) => answer_past(&columns, entity_id, records, options)?,
+                    Loaded::Records(records) => answer_fields(&columns, entity_id, records, options, now)?,
                     Loaded::Found(found) => answer_now(&columns, entity_id, &found, options, now, stale),
                 });
             }
             if columns.is_computed_on_read() {
                 let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
-                self.compute_on_read(&columns, &mut entities, &request).await?;
+                self.compute_on_read(&columns, &mut entities, &|_| &request).await?;
             }
             self.meters.read(&columns, &entities, options.when == When::Now);
             answer.push(TypeAnswer { columns, entities });
@@ -332,17 +335,18 @@ impl FeatureStore {
         }
     }
 
-    /// Completes answers whose columns are not all stored.
-    async fn compute_on_read(
+    /// Completes answers whose columns are not all stored, each for a request of its own.
+    pub(super) async fn compute_on_read<'a>(
         &self,
         columns: &Columns,
         entities: &mut [EntityAnswer],
-        request: &Request,
+        requests: &(dyn Fn(usize) -> &'a Request + Sync),
     ) -> Result<(), ServiceError> {
         let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         loop {
-            let mut missing = match complete(columns, entities, request, derivations.as_ref(), &embeddings)? {
+            let mut missing = match complete(columns, entities, requests, derivations.as_ref(), &embeddings)?
+            {
                 Completed::All(completed) => {
                     for (entity, answers) in entities.iter_mut().zip(completed) {
                         entity.answers = answers;
@@ -381,22 +385,22 @@ enum Completed {
     Missing(Vec<EmbeddingRequest>),
 }
 
-fn complete(
+fn complete<'a>(
     columns: &Columns,
     entities: &[EntityAnswer],
-    request: &Request,
+    requests: &dyn Fn(usize) -> &'a Request,
     derivations: &dyn Derivations,
     embeddings: &Lookup<'_>,
 ) -> Result<Completed, ServiceError> {
     let mut session = derivations.session(embeddings);
     let mut missing = Vec::new();
     let mut completed = Vec::with_capacity(entities.len());
-    for entity in entities {
+    for (index, entity) in entities.iter().enumerate() {
         if entity.version == 0 {
             completed.push(columns.names().map(|_| Answer::not_found()).collect());
             continue;
         }
-        match columns.complete(entity.answers.clone(), request, session.as_mut()) {
+        match columns.complete(entity.answers.clone(), requests(index), session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
             Err((_, DeriveError::Unavailable(reason))) => return Err(ServiceError::Unavailable(reason)),
@@ -455,17 +459,22 @@ fn not_there(columns: &Columns, entity_id: EntityId) -> EntityAnswer {
     EntityAnswer { entity_id, version: 0, answers }
 }
 
-/// The past of one entity, judged.
-fn answer_past(
+/// What is stored of one entity, judged.
+pub(super) fn answer_fields(
     columns: &Columns,
     entity_id: EntityId,
     records: EntityRecords,
     options: &ReadOptions,
+    now: Timestamp,
 ) -> Result<EntityAnswer, ServiceError> {
     let Some(head) = records.head else { return Ok(not_there(columns, entity_id)) };
     let features = columns.field_features().zip(records.features);
     let (version, answers) = match options.when {
-        When::Now => return Err(ServiceError::Internal("the present was read from history".to_owned())),
+        When::Now => {
+            let answers =
+                features.map(|(feature, r)| view::at_present(feature, r.current, now, options.max_age));
+            (head.version, answers.collect::<Vec<_>>())
+        }
         When::AsOf(at) => {
             let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
             (head.version, answers.collect())

@@ -54,4 +54,5 @@ mod resilience;
 mod server_process;
 mod store_contract;
 mod test_server;
+mod training_data;
 mod workload;
