@@ -153,6 +153,7 @@ impl PartialSchema for TableBytes {
             .schema_type(SchemaType::new(Type::String))
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
             .description(Some("A table of that format."))
+            .examples(["{\"entity_id\":\"1\",\"price\":9.5}\n"])
             .into()
     }
 }
