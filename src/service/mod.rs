@@ -9,6 +9,7 @@ pub mod embeddings;
 pub mod entities;
 pub mod error;
 pub mod history;
+pub mod import;
 pub mod jobs;
 mod locks;
 pub mod meters;
@@ -21,6 +22,8 @@ pub mod snapshot;
 pub mod write;
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
@@ -67,6 +70,8 @@ pub struct FeatureStore {
     meters: Meters,
     embedding_provider: Arc<dyn EmbeddingProvider>,
     jobs: Arc<Jobs>,
+    /// The turns of imports.
+    imports: Semaphore,
 }
 
 impl FeatureStore {
@@ -79,7 +84,8 @@ impl FeatureStore {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
         let (locks, meters) = (EntityLocks::default(), Meters::new());
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
-        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
+        let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
+        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs, imports }
     }
 
     pub fn registry(&self) -> &Registry {

@@ -1,6 +1,7 @@
 //! Tables as bytes: the formats in which features leave and enter in bulk. Between the formats and
 //! the rest of the server stands Arrow's `RecordBatch`.
 
+pub mod cells;
 pub mod read;
 
 /// A format of tables.
