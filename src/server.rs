@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
 use crate::http::{App, AppParts, Lifecycle, RequestLimits};
+use crate::monitor::Performance;
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
@@ -92,10 +93,16 @@ pub async fn run(
         false => None,
     };
     let (store, backend) = open_store(config).await?;
-    let store: Arc<dyn Store> = if metrics.is_some() { Arc::new(Metered::new(store)) } else { store };
+    let started_at = clock.now();
+    let performance = metrics.as_ref().map(|_| Arc::new(Performance::new(started_at, config.cardinality())));
+    let store: Arc<dyn Store> = match &performance {
+        Some(performance) => Arc::new(Metered::new(store, performance)),
+        None => store,
+    };
+    let embeddings = embedding_provider(config)?;
     let app = App::new(AppParts {
-        started_at: clock.now(),
-        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embedding_provider(config)?)),
+        started_at,
+        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embeddings, performance)),
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
@@ -201,11 +208,14 @@ async fn keep_reaping(app: App, every: Duration) {
     }
 }
 
-/// The recorder collects raw samples until somebody drains them.
+/// The recorder collects raw samples until somebody drains them; windows wait to be filled.
 async fn keep_metrics_small(app: App) {
     let Some(metrics) = app.metrics.clone() else { return };
-    loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        metrics.run_upkeep();
+    for second in 1_u64.. {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        app.store.settle_performance();
+        if second.is_multiple_of(5) {
+            metrics.run_upkeep();
+        }
     }
 }

@@ -68,4 +68,33 @@ fn describe() {
         "Time the store took, by operation."
     );
     describe_counter!("feature_store_store_errors_total", "Failures of the store, by operation and kind.");
+    describe_histogram!(
+        "feature_store_retrieval_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that read features, by entity type."
+    );
+    describe_histogram!(
+        "feature_store_write_duration_seconds",
+        Unit::Seconds,
+        "Time of requests that write features, by entity type."
+    );
+    describe_counter!(
+        "feature_store_feature_reads_total",
+        "Reads of the present of each feature, by status."
+    );
+    describe_gauge!(
+        "feature_store_feature_newest_event_timestamp_seconds",
+        Unit::Seconds,
+        "Event time of the newest value of each feature that this process wrote or read."
+    );
+    describe_gauge!(
+        "feature_store_feature_max_age_seconds",
+        Unit::Seconds,
+        "The max_age that the schema gives a feature."
+    );
+    describe_gauge!("feature_store_build_info", "Always 1; the label is the version.");
+    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time used, user and system.");
+    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
+    describe_gauge!("process_open_fds", "Open file descriptors.");
+    describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started.");
 }

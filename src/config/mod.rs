@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
+use crate::monitor::Cardinality;
 use crate::service::{Limits, Settings};
 
 use self::check::{explain, refuse_unknown_keys};
@@ -81,6 +82,10 @@ pub struct Config {
     pub embedding_send_dimensions: bool,
     /// Whether metrics are recorded and served.
     pub enable_monitoring: bool,
+    /// So many entity types have labels of their own in metrics; the others share one.
+    pub metrics_max_entity_types: usize,
+    /// So many features are watched for freshness, each with labels of its own.
+    pub metrics_max_features: usize,
     pub max_body_bytes: usize,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
@@ -198,6 +203,8 @@ impl Default for Config {
             embedding_cache_bytes: 64 << 20,
             embedding_send_dimensions: false,
             enable_monitoring: true,
+            metrics_max_entity_types: 100,
+            metrics_max_features: 500,
             max_body_bytes: 16 << 20,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
@@ -270,6 +277,10 @@ impl Config {
             }
             None => StoreChoice::Embedded(self.data_dir.clone()),
         }
+    }
+
+    pub fn cardinality(&self) -> Cardinality {
+        Cardinality { entity_types: self.metrics_max_entity_types, features: self.metrics_max_features }
     }
 
     pub fn settings(&self) -> Settings {

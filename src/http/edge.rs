@@ -13,14 +13,16 @@ use tracing::Instrument;
 
 use super::gate::Gate;
 use super::problem::{Code, Problem};
+use crate::monitor::{Performance, Tally};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the edge needs to know.
-#[derive(Debug)]
 pub struct Edge {
     pub request_timeout: Duration,
     pub gate: Gate,
+    /// `None`: monitoring is off.
+    pub performance: Option<Arc<Performance>>,
 }
 
 /// Wraps every request.
@@ -55,9 +57,23 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    record(&method, route.as_ref().map_or("unmatched", MatchedPath::as_str), response.status(), elapsed);
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    record(&method, route, response.status(), elapsed);
+    edge.count(route, response.status());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
+}
+
+impl Edge {
+    /// Probes and the like are no requests that anybody waits for.
+    fn count(&self, route: &str, status: StatusCode) {
+        if let Some(performance) = self.performance.as_ref().filter(|_| route.starts_with("/v1/")) {
+            performance.count(Tally::Requests, 1);
+            if status.is_server_error() {
+                performance.count(Tally::ServerErrors, 1);
+            }
+        }
+    }
 }
 
 fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {

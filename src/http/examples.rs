@@ -79,11 +79,39 @@ pub fn response(operation_id: &str) -> Option<Value> {
                     "role": "master", "used_bytes": 1_048_576, "eviction_policy": "noeviction"},
                 "registry": {"loaded": true, "revision": 4, "entity_types": 2, "feature_services": 1}})
         }
+        "get_performance_metrics" => {
+            let mut window = window_of_type();
+            let more = [
+                ("requests", json!(1200)),
+                ("requests_per_second", json!(20.0)),
+                ("server_errors", json!(0)),
+                ("store_failures", json!(0)),
+                ("cache_hit_rate", json!(null)),
+            ];
+            more.into_iter().for_each(|(name, value)| window[name] = value);
+            json!({"cache_hit_rate": null, "cache_hit_rate_reason": "no cache was asked in this window",
+                "average_computation_time": 0.21, "now": "2026-01-02T04:00:00Z", "since": "2026-01-02T03:00:00Z",
+                "windows": [window], "entity_types": [{"entity_type": "product", "windows": [window_of_type()]}]})
+        }
+        "get_freshness" => {
+            json!({"entity_type": "product", "now": "2026-01-02T04:00:00Z", "since": "2026-01-02T03:00:00Z",
+                "features": [{"feature": "price", "watched": true, "newest_event_timestamp": "2026-01-02T03:58:00Z",
+                    "age_seconds": 120.0, "max_age": "1d", "stale": false, "last_written_at": "2026-01-02T03:58:01Z",
+                    "values_written": 40, "reads": [{"minutes": 1, "count": 4, "present": 0.75, "null": 0.0,
+                        "not_found": 0.0, "expired": 0.25, "defaulted": 0.0}]}]})
+        }
         "get_openapi" => {
             json!({"openapi": "3.1.0", "info": {"title": "Feature store", "version": "0.1.0"}, "paths": {}})
         }
         _ => return None,
     })
+}
+
+fn window_of_type() -> Value {
+    let latency = json!({"count": 600, "per_second": 10.0, "mean_ms": 0.21, "p50_ms": 0.19, "p95_ms": 0.4, "p99_ms": 0.9});
+    json!({"minutes": 1, "seconds": 60.0, "retrieval": latency, "write": latency, "features_read": 6000,
+        "features_read_per_second": 100.0, "features_written": 1200, "features_written_per_second": 20.0,
+        "validation_errors": 0})
 }
 
 fn schema() -> Value {

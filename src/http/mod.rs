@@ -18,6 +18,7 @@ mod health;
 mod history;
 mod jobs;
 mod objects;
+mod performance;
 mod problem;
 mod rollback;
 mod schemas;
@@ -116,6 +117,8 @@ fn routes() -> Routes {
         .add(Probe, routes!(health::check_readiness))
         .add(Probe, routes!(health::check_startup))
         .add(Read, routes!(health::get_health))
+        .add(Read, routes!(performance::get_performance_metrics))
+        .add(Read, routes!(performance::get_freshness))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }
@@ -129,7 +132,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(app: App, limits: RequestLimits) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
-    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, gate: Gate::new(table) });
+    let performance = app.store.performance().cloned();
+    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, gate: Gate::new(table), performance });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router

@@ -8,9 +8,11 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
-use super::problem::{Code, Problem, ReadProblems};
+use super::performance::monitoring_is_off;
+use super::problem::{Problem, ReadProblems};
 use super::schemas::{FeatureNames, VersionMatch, VersionNumber};
 use crate::domain::name::{EntityId, EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
+use crate::monitor::process;
 
 /// The parts of the document that belong to no operation.
 #[derive(OpenApi)]
@@ -46,12 +48,10 @@ pub fn base() -> utoipa::openapi::OpenApi {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), ReadProblems))]
 pub async fn get_metrics(State(app): State<App>) -> Result<Response, Problem> {
     let Some(metrics) = &app.metrics else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            Code::InvalidRequest,
-            "monitoring is off (enable_monitoring)",
-        ));
+        return Err(monitoring_is_off());
     };
+    app.store.settle_performance();
+    process::publish(app.started_at);
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, text)], metrics.render()).into_response())
 }

@@ -2,6 +2,7 @@
 //! stored.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use super::FeatureStore;
 use super::embeddings::Lookup;
@@ -15,6 +16,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Kind;
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::value::FeatureType;
+use crate::monitor;
 use crate::store::{CommitOutcome, Load};
 
 /// So often a batch is decided anew as a whole before its contended entities are taken one by one.
@@ -46,6 +48,7 @@ impl FeatureStore {
         origin: &Origin,
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
+        let started = Instant::now();
         self.check_batch_size(rows.len())?;
         for row in &rows {
             self.check_feature_count(row.features.len())?;
@@ -73,6 +76,7 @@ impl FeatureStore {
             }
             other => other?,
         };
+        let _timed = self.meters.timed(monitor::Kind::Write, started, entity_type.name());
         if atomic {
             refuse_if_any(&checked)?;
         }
@@ -228,7 +232,7 @@ impl FeatureStore {
                             commits.push(commit);
                             drafted.push((group, outcomes));
                         }
-                        None => self.settle(group, outcomes, results),
+                        None => self.settle(entity_type, group, outcomes, results),
                     },
                     Err(Undrafted::NeedsHistory) => {
                         group.history = true;
@@ -240,21 +244,21 @@ impl FeatureStore {
                     }
                     Err(Undrafted::Refused(error)) => {
                         let refused = group.rows.iter().map(|_| Err(error.clone())).collect();
-                        self.settle(group, refused, results);
+                        self.settle(entity_type, group, refused, results);
                     }
                 }
             }
             let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
             for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
                 match committed {
-                    Ok(CommitOutcome::Committed) => self.settle(group, outcomes, results),
+                    Ok(CommitOutcome::Committed) => self.settle(entity_type, group, outcomes, results),
                     Ok(CommitOutcome::Conflict) => {
                         self.meters.conflict();
                         again.push(group);
                     }
                     Err(error) => {
                         let failed = outcomes.iter().map(|_| Err(error.clone().into())).collect();
-                        self.settle(group, failed, results);
+                        self.settle(entity_type, group, failed, results);
                     }
                 }
             }
@@ -294,15 +298,23 @@ impl FeatureStore {
                 Ok(outcomes) => outcomes,
                 Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
             };
-            self.settle(group, outcomes, results);
+            self.settle(entity_type, group, outcomes, results);
         }
     }
 
-    fn settle(&self, group: Group, outcomes: Drafted, results: &mut [Option<RowResult>]) {
+    fn settle(
+        &self,
+        entity_type: &SharedEntityType,
+        group: Group,
+        outcomes: Drafted,
+        results: &mut [Option<RowResult>],
+    ) {
+        let now = self.clock.now();
         for ((row, events), outcome) in group.rows.into_iter().zip(outcomes) {
             results[row] = Some(outcome.map(|row| {
+                let event = events.iter().find_map(|event| event.event_timestamp).unwrap_or(now);
                 let written = row.into_written(events);
-                self.meters.wrote(&written.outcomes);
+                self.meters.wrote(entity_type, &written.outcomes, Some(event), now);
                 written
             }));
         }

@@ -118,6 +118,11 @@ impl Columns {
         Self::new(self.entity_type, places)
     }
 
+    /// Places in the schema's list of features.
+    pub fn places(&self) -> &[usize] {
+        &self.places
+    }
+
     pub fn names(&self) -> impl ExactSizeIterator<Item = &FeatureName> {
         self.features().map(|feature| &feature.name)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::lane::Paced;
 use crate::domain::compiled::{CompiledEntityType, Defaults};
 use crate::domain::derive::Derivations;
 use crate::domain::schema::{EntityTypeSchema, RegisteredEntityType};
@@ -33,5 +34,7 @@ fn functions(schema: &EntityTypeSchema) -> Result<Option<Arc<dyn Derivations>>, 
         return Ok(None);
     }
     let transformations = compile_entity_type(schema)?;
-    Ok(computes.then(|| Arc::new(Functions::new(transformations)) as Arc<dyn Derivations>))
+    let functions =
+        || Arc::new(Paced::new(Arc::new(Functions::new(transformations)))) as Arc<dyn Derivations>;
+    Ok(computes.then(functions))
 }

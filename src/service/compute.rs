@@ -21,6 +21,7 @@ use crate::domain::provenance::Kind;
 use crate::domain::record::Version;
 use crate::domain::value::Value;
 use crate::domain::violation::Violation;
+use crate::monitor;
 
 /// So many entities are computed anew at the same time.
 const RECOMPUTE_CONCURRENCY: usize = 16;
@@ -70,6 +71,7 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<ComputedAnswer, ServiceError> {
+        let started = Instant::now();
         self.check_feature_count(compute.row.features.len())?;
         let now = self.clock.now();
         let entity_type = self.registry.entity_type(&entity.entity_type).await?;
@@ -80,6 +82,9 @@ impl FeatureStore {
             );
             return Err(ServiceError::InvalidRequest(message));
         };
+        let timed = || self.meters.timed(monitor::Kind::Write, started, &entity.entity_type);
+        let _timed = compute.store.then(timed);
+        let event = compute.row.event_timestamp.unwrap_or(now);
         let (row, raw) = self.split_raw(&entity_type, compute.row)?;
         let events = if row.features.is_empty() {
             Vec::new()
@@ -121,7 +126,9 @@ impl FeatureStore {
         let derived = row.derived.clone();
         let version = if compute.store { row.version } else { before };
         let outcomes = if compute.store { row.into_written(events).outcomes } else { Vec::new() };
-        self.meters.wrote(&outcomes);
+        if compute.store {
+            self.meters.wrote(&entity_type, &outcomes, Some(event), now);
+        }
         Ok(ComputedAnswer {
             version,
             features: derived
@@ -154,7 +161,7 @@ impl FeatureStore {
             false
         });
         if !violations.is_empty() {
-            self.meters.refused(&violations);
+            self.meters.refused(Some(entity_type.name()), &violations);
             return Err(ServiceError::ValidationFailed(violations));
         }
         let event_timestamp = row.event_timestamp;

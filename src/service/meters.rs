@@ -1,44 +1,112 @@
 //! What the use cases count. The handles are made once, so that counting is one atomic addition.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use metrics::{Counter, counter};
 
+use super::columns::Columns;
+use super::read::EntityAnswer;
+use crate::domain::compiled::SharedEntityType;
 use crate::domain::draft::Outcome;
-use crate::domain::name::FeatureName;
+use crate::domain::name::{EntityType, FeatureName};
+use crate::domain::time::Timestamp;
 use crate::domain::view::Status;
 use crate::domain::violation::Violation;
+use crate::monitor::freshness::Reads;
+use crate::monitor::performance::{Timed, Types};
+use crate::monitor::{Kind, Performance, Tally};
 
 pub struct Meters {
     reads: [Counter; Status::ALL.len()],
     writes: [Counter; 4],
     conflicts: Counter,
-}
-
-impl Default for Meters {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// `None`: monitoring is off.
+    performance: Option<Arc<Performance>>,
 }
 
 impl Meters {
-    pub fn new() -> Self {
+    pub fn new(performance: Option<Arc<Performance>>) -> Self {
         let write = |outcome: Outcome| counter!("feature_store_features_written_total", "outcome" => outcome.as_str());
         Self {
             reads: Status::ALL
                 .map(|status| counter!("feature_store_features_read_total", "status" => status.as_str())),
             writes: [Outcome::Applied, Outcome::Unchanged, Outcome::Late, Outcome::Skipped].map(write),
             conflicts: counter!("feature_store_commit_conflicts_total"),
+            performance,
         }
     }
 
-    /// Counts one feature of a read.
-    pub fn read(&self, status: Status) {
-        self.reads[status as usize].increment(1);
+    pub fn performance(&self) -> Option<&Arc<Performance>> {
+        self.performance.as_ref()
     }
 
-    /// Counts the features of a write.
-    pub fn wrote(&self, outcomes: &[(FeatureName, Outcome)]) {
+    /// Records how long a request of one entity type took, when the answer is dropped.
+    pub fn timed(&self, kind: Kind, started: Instant, entity_type: &EntityType) -> Option<Timed<'_>> {
+        let performance = self.performance.as_deref()?;
+        Some(performance.timed(kind, started, Types::One(performance.of_type(entity_type))))
+    }
+
+    /// As [`Self::timed`], of several entity types.
+    pub fn timed_batch<'a>(
+        &self,
+        kind: Kind,
+        started: Instant,
+        entity_types: impl Iterator<Item = &'a EntityType>,
+    ) -> Option<Timed<'_>> {
+        let performance = self.performance.as_deref()?;
+        let types = entity_types.map(|name| performance.of_type(name)).collect();
+        Some(performance.timed(kind, started, Types::Many(types)))
+    }
+
+    /// Counts the features of a read; those of the present say how fresh their features are.
+    pub fn read(&self, columns: &Columns, entities: &[EntityAnswer], present: bool) {
+        let recorder = self.performance.as_ref().map(|of| (of, of.of_type(columns.entity_type.name())));
+        let fresh = recorder.as_ref().filter(|_| present);
+        let table = fresh.and_then(|(of, recorder)| of.features_of(recorder, &columns.entity_type));
+        let mut sum = Reads::default();
+        for (column, place) in columns.places().iter().enumerate() {
+            let (mut reads, mut newest) = (Reads::default(), None);
+            for answer in entities.iter().filter_map(|entity| entity.answers.get(column)) {
+                reads.0[answer.status as usize] += 1;
+                newest = newest.max(answer.record.as_ref().map(|record| record.event_timestamp));
+            }
+            sum.add(reads);
+            if let Some(feature) = table.as_ref().and_then(|table| table.by_place.get(*place)?.as_ref()) {
+                feature.read(&reads, newest);
+            }
+        }
+        for (counter, count) in self.reads.iter().zip(sum.0).filter(|(_, count)| *count > 0) {
+            counter.increment(count);
+        }
+        if let Some((performance, recorder)) = &recorder {
+            performance.count(Tally::FeaturesRead, sum.total());
+            recorder.count(Tally::FeaturesRead, sum.total());
+        }
+    }
+
+    /// Counts the features of a write. `event` is when new data took place; `None` where there are
+    /// none, as when features are deleted or rolled back.
+    pub fn wrote(
+        &self,
+        entity_type: &SharedEntityType,
+        outcomes: &[(FeatureName, Outcome)],
+        event: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         for (_, outcome) in outcomes {
             self.writes[*outcome as usize].increment(1);
+        }
+        let Some(performance) = &self.performance else { return };
+        let recorder = performance.of_type(entity_type.name());
+        performance.count(Tally::FeaturesWritten, outcomes.len() as u64);
+        recorder.count(Tally::FeaturesWritten, outcomes.len() as u64);
+        let table = performance.features_of(&recorder, entity_type);
+        let (Some(event), Some(table)) = (event, table) else { return };
+        for (name, _) in outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Applied) {
+            if let Some(feature) = table.of(name) {
+                feature.wrote(event, now);
+            }
         }
     }
 
@@ -47,10 +115,17 @@ impl Meters {
         self.conflicts.increment(1);
     }
 
-    /// Counts refused values by what is wrong with them; the codes are a closed list.
-    pub fn refused(&self, violations: &[Violation]) {
+    /// Counts refused values by what is wrong with them; the codes are a closed list. An entity
+    /// type that is not registered has no count of its own.
+    pub fn refused(&self, entity_type: Option<&EntityType>, violations: &[Violation]) {
         for violation in violations {
             counter!("feature_store_validation_errors_total", "code" => violation.code.as_str()).increment(1);
+        }
+        if let Some(performance) = &self.performance {
+            performance.count(Tally::ValidationErrors, violations.len() as u64);
+            if let Some(entity_type) = entity_type {
+                performance.of_type(entity_type).count(Tally::ValidationErrors, violations.len() as u64);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod history;
 pub mod import;
 pub mod jobs;
+mod lane;
 mod locks;
 pub mod meters;
 pub mod principal;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
+use crate::monitor::Performance;
 use crate::store::{Store, StoreDescription, StoreError};
 
 use self::embeddings::EmbeddingProvider;
@@ -80,9 +82,10 @@ impl FeatureStore {
         clock: Arc<dyn Clock>,
         settings: Settings,
         embedding_provider: Arc<dyn EmbeddingProvider>,
+        performance: Option<Arc<Performance>>,
     ) -> Self {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
-        let (locks, meters) = (EntityLocks::default(), Meters::new());
+        let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
         Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs, imports }
@@ -94,6 +97,19 @@ impl FeatureStore {
 
     pub fn jobs(&self) -> &Arc<Jobs> {
         &self.jobs
+    }
+
+    /// What is recorded of the server; `None` where monitoring is off.
+    pub fn performance(&self) -> Option<&Arc<Performance>> {
+        self.meters.performance()
+    }
+
+    /// Moves what was recorded into its windows, as of now.
+    pub fn settle_performance(&self) {
+        if let Some(performance) = self.performance() {
+            let snapshot = self.registry.snapshot();
+            performance.settle(self.clock.now(), |name| snapshot.entity_type(name).cloned());
+        }
     }
 
     pub fn settings(&self) -> &Settings {

@@ -1,6 +1,7 @@
 //! Reading features: of one entity or of many, now, at a time, or at a version.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use indexmap::IndexMap;
 
@@ -18,6 +19,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
 use crate::domain::view::{self, Answer};
 use crate::domain::violation::{Violation, ViolationCode};
+use crate::monitor::Kind;
 use crate::store::Load;
 
 /// Which features of an entity type are asked for.
@@ -105,7 +107,9 @@ impl FeatureStore {
         selection: &Selection,
         options: ReadOptions,
     ) -> Result<ReadAnswer<TypeAnswer>, ServiceError> {
+        let started = Instant::now();
         let columns = self.columns(&entity.entity_type, selection).await?;
+        let _timed = self.meters.timed(Kind::Retrieval, started, &entity.entity_type);
         let entities = std::slice::from_ref(&entity.entity_id);
         let mut answers = self.read_columns(vec![(columns, entities.to_vec())], &options).await?;
         let answer =
@@ -118,6 +122,7 @@ impl FeatureStore {
 
     /// Reads many entities, possibly of several types, in one round trip.
     pub async fn read_batch(&self, batch: BatchRead) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
+        let started = Instant::now();
         if batch.entities.is_empty() {
             return Err(ServiceError::InvalidRequest("entities: name at least one entity type".to_owned()));
         }
@@ -138,6 +143,8 @@ impl FeatureStore {
             let message = format!("features of {entity_type} are asked for, but none of its entities");
             return Err(ServiceError::InvalidRequest(message));
         }
+        let entity_types = wanted.iter().map(|(columns, _)| columns.entity_type.name());
+        let _timed = self.meters.timed_batch(Kind::Retrieval, started, entity_types);
         self.read_columns(wanted, &batch.options).await
     }
 
@@ -272,9 +279,7 @@ impl FeatureStore {
                 let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
                 self.compute_on_read(&columns, &mut entities, &request).await?;
             }
-            for answer in entities.iter().flat_map(|entity| &entity.answers) {
-                self.meters.read(answer.status);
-            }
+            self.meters.read(&columns, &entities, options.when == When::Now);
             answer.push(TypeAnswer { columns, entities });
         }
         let provenance = if options.metadata {

@@ -146,7 +146,7 @@ impl FeatureStore {
                 Ok((draft, row.into_written(events)))
             })
             .await?;
-        self.meters.wrote(&written.outcomes);
+        self.meters.wrote(entity_type, &written.outcomes, None, now);
         Ok(written)
     }
 

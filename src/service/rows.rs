@@ -145,7 +145,7 @@ impl FeatureStore {
         if violations.is_empty() {
             Ok(events)
         } else {
-            self.meters.refused(&violations);
+            self.meters.refused(entity_type.map(CompiledEntityType::name), &violations);
             Err(violations)
         }
     }

@@ -1,6 +1,6 @@
 //! Writing features of one entity, and the compare-and-commit loop that every write goes through.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
@@ -20,6 +20,7 @@ use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::FeatureType;
 use crate::domain::violation::{Violation, ViolationCode};
+use crate::monitor;
 use crate::store::{CommitOutcome, Load};
 
 /// So often a write is decided anew when other processes write the same entity.
@@ -135,10 +136,12 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
+        let started = Instant::now();
         self.check_feature_count(row.features.len())?;
         let now = self.clock.now();
         let rows = std::slice::from_ref(&row);
         let (entity_type, mut checked) = self.check_rows(&entity.entity_type, rows, now).await?;
+        let _timed = self.meters.timed(monitor::Kind::Write, started, &entity.entity_type);
         let events = match checked.pop() {
             Some(Ok(events)) => events,
             Some(Err(violations)) => return Err(ServiceError::ValidationFailed(violations)),
@@ -157,7 +160,8 @@ impl FeatureStore {
             })
             .await?;
         let written = drafted.into_written(events);
-        self.meters.wrote(&written.outcomes);
+        let event = row.event_timestamp.unwrap_or(now);
+        self.meters.wrote(&entity_type, &written.outcomes, Some(event), now);
         Ok(written)
     }
 
@@ -197,7 +201,7 @@ impl FeatureStore {
             let with = With { entity_type, derivations, raw, embeddings };
             derive(draft, before, changed, &with, stamp).inspect_err(|undecided| {
                 if let Undecided::Failed(violations) = undecided {
-                    self.meters.refused(violations);
+                    self.meters.refused(Some(entity_type.name()), violations);
                 }
             })?
         } else {
@@ -328,7 +332,7 @@ impl FeatureStore {
         if violations.is_empty() {
             return Ok(());
         }
-        self.meters.refused(&violations);
+        self.meters.refused(Some(entity_type.name()), &violations);
         Err(ServiceError::ValidationFailed(violations))
     }
 

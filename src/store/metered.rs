@@ -11,6 +11,7 @@ use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
+use crate::monitor::{Performance, Tally};
 
 /// A store that is measured.
 pub struct Metered {
@@ -27,21 +28,29 @@ pub struct Metered {
 
 struct Meter {
     operation: &'static str,
+    performance: Arc<Performance>,
     seconds: Histogram,
 }
 
 impl Meter {
-    fn new(operation: &'static str) -> Self {
+    fn new(operation: &'static str, performance: &Arc<Performance>) -> Self {
         Self {
             operation,
+            performance: performance.clone(),
             seconds: histogram!("feature_store_store_operation_duration_seconds", "operation" => operation),
         }
     }
 
     fn failed(&self, error: &StoreError) {
         let kind = match error {
-            StoreError::Unavailable(_) => "unavailable",
-            StoreError::Timeout => "timeout",
+            StoreError::Unavailable(_) => {
+                self.performance.count(Tally::StoreFailures, 1);
+                "unavailable"
+            }
+            StoreError::Timeout => {
+                self.performance.count(Tally::StoreFailures, 1);
+                "timeout"
+            }
             StoreError::Corrupt { .. } => "corrupt",
             StoreError::Internal(_) => "internal",
         };
@@ -62,17 +71,18 @@ impl Meter {
 }
 
 impl Metered {
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, performance: &Arc<Performance>) -> Self {
+        let meter = |operation| Meter::new(operation, performance);
         Self {
             store,
-            load: Meter::new("load"),
-            commit: Meter::new("commit"),
-            delete: Meter::new("delete"),
-            list: Meter::new("list"),
-            provenance: Meter::new("provenance"),
-            registry: Meter::new("registry"),
-            jobs: Meter::new("jobs"),
-            ping: Meter::new("ping"),
+            load: meter("load"),
+            commit: meter("commit"),
+            delete: meter("delete"),
+            list: meter("list"),
+            provenance: meter("provenance"),
+            registry: meter("registry"),
+            jobs: meter("jobs"),
+            ping: meter("ping"),
         }
     }
 }

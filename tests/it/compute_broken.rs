@@ -75,6 +75,45 @@ const BOMBS: [(&str, u32, &str); 18] = [
     ("return len([x for x in range(100000) for y in range(100000)])", 2, "it takes "),
 ];
 
+/// While one bomb after another goes off in several requests at once, others are answered as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_bombs_leaves_a_processor_for_others() {
+    let server = On::Embedded.server().await;
+    let bomb = "def b(a):\n    n = 0\n    for i in range(1000000000):\n        n += 1\n    return n\n";
+    let schema = json!({
+        "features": {"a": {"type": "int64"}, "b": {"type": "int64", "computed": {"function": "b"}}},
+        "transformations": bomb,
+    });
+    server.declare("bomb", schema).await;
+    server.write("item/1", json!({"still": "alive"})).await;
+    let write = json!({"features": {"a": 1}});
+    // From the first one on, the function is known to be slow.
+    server.post_features("bomb/0", &write).await.problem(422, "validation_failed");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let bombs = async {
+        let floods = (0..8).map(|_| async {
+            for _ in 0..2 {
+                server.post_features("bomb/1", &write).await.problem(422, "validation_failed");
+            }
+        });
+        futures::future::join_all(floods).await;
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    let others = async {
+        let mut times = Vec::new();
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let started = Instant::now();
+            server.get_features("item/1", "").await.ok();
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        times
+    };
+    let (_, times) = tokio::join!(bombs, others);
+    let median = times[times.len() / 2];
+    assert!(times.len() > 20 && median < HEALTH_DEADLINE / 20, "{} reads, median {median:?}", times.len());
+}
+
 #[tokio::test]
 async fn bombs_cost_their_own_request_an_error_and_nobody_else_anything() {
     let server = On::Embedded.server().await;

@@ -36,6 +36,8 @@ mod malformed;
 mod malformed_bodies;
 mod malformed_cases;
 mod memory_model;
+mod metrics_document;
+mod monitoring;
 mod openapi_document;
 mod raw_http;
 mod readme;
