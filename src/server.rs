@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
-use crate::http::{App, AppParts, Lifecycle, RequestLimits};
+use crate::http::{App, AppParts, Lifecycle, RequestLimits, UploadLimits};
 use crate::monitor::Performance;
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
@@ -106,6 +106,11 @@ pub async fn run(
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
+        uploads: UploadLimits {
+            max_bytes: config.max_import_bytes,
+            idle: config.request_timeout.as_duration(),
+            spool_dir: config.spool_dir.clone(),
+        },
         metrics,
     });
     let background = [

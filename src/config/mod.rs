@@ -87,6 +87,11 @@ pub struct Config {
     /// So many features are watched for freshness, each with labels of its own.
     pub metrics_max_features: usize,
     pub max_body_bytes: usize,
+    /// The largest body of an import; `max_body_bytes` does not bound those.
+    pub max_import_bytes: u64,
+    /// Where imports are kept that must be whole before they are read (default: the system's
+    /// directory for temporary files).
+    pub spool_dir: Option<PathBuf>,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
     pub readiness_timeout: Span,
@@ -206,6 +211,8 @@ impl Default for Config {
             metrics_max_entity_types: 100,
             metrics_max_features: 500,
             max_body_bytes: 16 << 20,
+            max_import_bytes: 16 << 30,
+            spool_dir: None,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
             shutdown_grace: Span::from_secs(20),

@@ -16,6 +16,7 @@ mod features;
 mod gate;
 mod health;
 mod history;
+mod import;
 mod jobs;
 mod objects;
 mod performance;
@@ -23,6 +24,7 @@ mod problem;
 mod rollback;
 mod schemas;
 mod spec;
+mod upload;
 mod values;
 
 pub use extract::read_document;
@@ -46,6 +48,7 @@ use self::access::{Access, Routes};
 use self::gate::Gate;
 
 pub use health::Lifecycle;
+pub use upload::UploadLimits;
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -59,6 +62,7 @@ pub struct AppParts {
     pub lifecycle: Lifecycle,
     pub started_at: Timestamp,
     pub readiness_timeout: Duration,
+    pub uploads: UploadLimits,
     /// `None`: monitoring is off.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -93,6 +97,7 @@ fn routes() -> Routes {
         .add(Write, routes!(features::write_features, features::delete_features))
         .add(Read, routes!(batch::get_features_batch))
         .add(Write, routes!(batch::write_features_batch))
+        .add(Write, routes!(import::import_features))
         .add(Read, routes!(entities::list_entities))
         .add(Write, routes!(entities::delete_entity))
         .add(Read, routes!(history::list_versions))

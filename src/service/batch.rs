@@ -48,7 +48,6 @@ impl FeatureStore {
         origin: &Origin,
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
-        let started = Instant::now();
         self.check_batch_size(rows.len())?;
         for row in &rows {
             self.check_feature_count(row.features.len())?;
@@ -65,6 +64,7 @@ impl FeatureStore {
         kind: Kind,
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
+        let started = Instant::now();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -76,7 +76,9 @@ impl FeatureStore {
             }
             other => other?,
         };
-        let _timed = self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        // Somebody waits for a batch; nobody for a part of an import.
+        let timed = || self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        let _timed = (kind == Kind::Write).then(timed);
         if atomic {
             refuse_if_any(&checked)?;
         }

@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -242,7 +243,7 @@ fn passes(error: &ServiceError) -> bool {
 fn read_in_background(
     format: Format,
     source: Source,
-) -> mpsc::Receiver<Result<arrow_array::RecordBatch, ReadError>> {
+) -> mpsc::Receiver<Result<RecordBatch, ReadError>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let batches = match read::batches(format, source, READ_ROWS) {
@@ -253,10 +254,16 @@ fn read_in_background(
                 return;
             }
         };
+        // A table without rows can have the wrong columns, too.
+        let mut empty = batches.schema().cloned().map(|schema| Ok(RecordBatch::new_empty(schema)));
         for batch in batches {
+            empty = None;
             if sender.blocking_send(batch).is_err() {
                 return;
             }
+        }
+        if let Some(empty) = empty {
+            let _ = sender.blocking_send(empty);
         }
     });
     receiver
