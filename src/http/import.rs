@@ -17,7 +17,7 @@ use crate::service::error::ServiceError;
 use crate::service::import::{Counts, Import, ImportError, ImportFailed, Nulls, Rejection, Report};
 use crate::service::jobs::Job;
 use crate::table::Format;
-use crate::table::cells::Unit;
+use crate::table::given::Unit;
 use crate::table::read::{ReadError, Source};
 
 const MAX_REJECTIONS: usize = 10_000;

@@ -18,7 +18,7 @@ use crate::domain::violation::{Violation, ViolationCode};
 use crate::service::FeatureStore;
 use crate::service::error::ServiceError;
 use crate::service::rows::Row;
-use crate::table::cells::{Cell, Column};
+use crate::table::given::{Cell, Column};
 use crate::table::read::Cells;
 
 /// What the columns of a table are called where nothing else is said.

@@ -29,7 +29,7 @@ use crate::domain::provenance::Kind;
 use crate::domain::time::{Timestamp, Ttl};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::table::Format;
-use crate::table::cells::Unit;
+use crate::table::given::Unit;
 use crate::table::read::{self, ReadError, Source};
 
 /// Rows that are read at a time; each lane writes its share of them as one batch.
@@ -240,10 +240,7 @@ fn passes(error: &ServiceError) -> bool {
 }
 
 /// Reads on a thread of its own, a few batches ahead.
-fn read_in_background(
-    format: Format,
-    source: Source,
-) -> mpsc::Receiver<Result<RecordBatch, ReadError>> {
+fn read_in_background(format: Format, source: Source) -> mpsc::Receiver<Result<RecordBatch, ReadError>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let batches = match read::batches(format, source, READ_ROWS) {
