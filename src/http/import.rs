@@ -40,6 +40,7 @@ pub struct ImportParams {
     timestamp_column: Option<String>,
     /// What event times that are whole numbers count since 1970: `s`, `ms`, `us` or `ns`. Without it
     /// they are refused.
+    #[param(inline)]
     timestamp_unit: Option<TimestampUnit>,
     /// Columns to import, and the names of their features where they differ: `price,title:name`.
     /// Without it all columns are features.
@@ -205,7 +206,11 @@ pub struct ImportResponse {
     responses(
         (status = 200, description = "What became of the rows", body = ImportResponse),
         (status = 202, description = "The job that imports them", body = Job,
-            headers(("Location" = String, description = "Where to ask for the job"))),
+            headers(("Location" = String, description = "Where to ask for the job")),
+            example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "import", "subject": "product", "state": "queued",
+                "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
+                "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
+                "errors": [], "error": null})),
         (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
         ChangeProblems
     )
