@@ -16,6 +16,7 @@ use crate::monitor::Performance;
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
+use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
 use crate::store::{Store, StoreError};
@@ -61,6 +62,14 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
     }
 }
 
+fn guard(config: &Config) -> guarded::Options {
+    guarded::Options {
+        timeout: config.store_timeout.as_duration(),
+        retries: config.store_retries,
+        failures_to_open: config.circuit_failures,
+    }
+}
+
 /// The source of embeddings that the configuration chooses. Nobody is asked yet.
 fn embedding_provider(config: &Config) -> Result<Arc<dyn EmbeddingProvider>, StartError> {
     Ok(match config.embedding_provider {
@@ -93,8 +102,10 @@ pub async fn run(
         false => None,
     };
     let (store, backend) = open_store(config).await?;
+    let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
     let started_at = clock.now();
     let performance = metrics.as_ref().map(|_| Arc::new(Performance::new(started_at, config.cardinality())));
+    // Measured outside of the guard: a call that is refused at once is a failure, too.
     let store: Arc<dyn Store> = match &performance {
         Some(performance) => Arc::new(Metered::new(store, performance)),
         None => store,

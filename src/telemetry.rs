@@ -68,6 +68,12 @@ fn describe() {
         "Time the store took, by operation."
     );
     describe_counter!("feature_store_store_errors_total", "Failures of the store, by operation and kind.");
+    describe_gauge!("feature_store_store_circuit_open", "1 while the store is known to be down.");
+    describe_counter!(
+        "feature_store_store_refused_total",
+        "Calls of the store that were refused at once, since it was known to be down."
+    );
+    describe_counter!("feature_store_store_retries_total", "Calls of the store that were repeated.");
     describe_histogram!(
         "feature_store_retrieval_duration_seconds",
         Unit::Seconds,

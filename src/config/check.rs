@@ -72,6 +72,16 @@ impl Config {
         if !on_redis && self.wait_replicas > 0 {
             return refuse(format!("{} is set, but the store is not Redis", origin("wait_replicas")));
         }
+        if on_redis && self.store_timeout.as_millis() < self.redis_command_timeout.as_millis() {
+            return refuse(format!(
+                "{} must not be less than {}",
+                origin("store_timeout"),
+                origin("redis_command_timeout")
+            ));
+        }
+        if self.store_retries > 10 {
+            return refuse(format!("{} must be at most 10", origin("store_retries")));
+        }
         if !on_redis && (self.redis_password.is_some() || self.redis_username.is_some()) {
             return refuse(format!("{} is set, but the store is not Redis", origin("redis_password")));
         }

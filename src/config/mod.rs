@@ -47,6 +47,13 @@ pub struct Config {
     pub redis_key_prefix: String,
     /// So many replicas must have a write before it is acknowledged.
     pub wait_replicas: u32,
+    /// A call of the store is given up after so long, retries included.
+    pub store_timeout: Span,
+    /// So often a call of the store is repeated at most, where that is safe.
+    pub store_retries: u32,
+    /// After so many calls of the store that failed in a row, further ones are refused at once until
+    /// it is back; 0: never.
+    pub circuit_failures: u32,
     /// Memory that the embedded store may use as a page cache, in bytes.
     pub embedded_cache_bytes: usize,
     pub default_ttl: Ttl,
@@ -188,6 +195,9 @@ impl Default for Config {
             redis_connect_timeout: Span::from_secs(5),
             redis_key_prefix: "fs".to_owned(),
             wait_replicas: 0,
+            store_timeout: Span::from_secs(5),
+            store_retries: 3,
+            circuit_failures: 5,
             embedded_cache_bytes: 256 << 20,
             default_ttl: Ttl::After(Span::from_secs(3600)),
             embedding_ttl: Ttl::After(Span::from_secs(86_400)),

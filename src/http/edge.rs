@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
 
+use super::App;
 use super::gate::Gate;
 use super::problem::{Code, Problem};
 use crate::monitor::{Performance, Tally};
@@ -24,6 +25,7 @@ const UNHURRIED: [&str; 1] = ["/v1/features/import"];
 pub struct Edge {
     pub request_timeout: Duration,
     pub gate: Gate,
+    pub app: App,
     /// `None`: monitoring is off.
     pub performance: Option<Arc<Performance>>,
 }
@@ -33,6 +35,7 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
+    let is_http1 = request.version() < Version::HTTP_2;
     // The matched route and never the raw path, so that the labels stay few.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path());
@@ -57,7 +60,7 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         if problem.status >= 500 {
             tracing::warn!(status = problem.status, code = problem.code.as_str(), "answered with a problem");
         }
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let allow = response.headers_mut().remove(header::ALLOW);
         let problem = Problem { allow: problem.allow.clone().or(allow), ..problem };
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
@@ -66,6 +69,11 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     record(&method, route, response.status(), elapsed);
     edge.count(route, response.status());
     response.headers_mut().insert(REQUEST_ID, request_id);
+    if is_http1 && edge.app.lifecycle.is_stopping() {
+        // So that clients leave this server one answer at a time, and none of them meets the moment
+        // when it closes what is idle. HTTP/2 says this for the connection as a whole.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

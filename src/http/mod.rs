@@ -138,7 +138,9 @@ pub fn router(app: App, limits: RequestLimits) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
     let performance = app.store.performance().cloned();
-    let edge = Arc::new(edge::Edge { request_timeout: limits.timeout, gate: Gate::new(table), performance });
+    let gate = Gate::new(table);
+    let edge = edge::Edge { request_timeout: limits.timeout, gate, app: app.clone(), performance };
+    let edge = Arc::new(edge);
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router

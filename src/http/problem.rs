@@ -235,6 +235,12 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, "the store is unavailable");
                 Self::unavailable("the store cannot be reached or refuses to work; try again")
             }
+            StoreError::Interrupted(_) => {
+                tracing::warn!(%error, "the store is unavailable");
+                Self::unavailable(
+                    "the connection to the store broke; a write may have been stored, and may be sent again",
+                )
+            }
             StoreError::Timeout => {
                 tracing::warn!(%error, "the store is slow");
                 let detail =

@@ -47,6 +47,10 @@ impl Meter {
                 self.performance.count(Tally::StoreFailures, 1);
                 "unavailable"
             }
+            StoreError::Interrupted(_) => {
+                self.performance.count(Tally::StoreFailures, 1);
+                "interrupted"
+            }
             StoreError::Timeout => {
                 self.performance.count(Tally::StoreFailures, 1);
                 "timeout"

@@ -5,6 +5,7 @@
 //! what was loaded.
 
 pub mod embedded;
+pub mod guarded;
 pub mod metered;
 pub mod redis;
 
@@ -101,8 +102,13 @@ pub struct StoreDescription {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, or refusing to work (loading, read-only, out of memory, shutting down).
+    /// Nothing was carried out.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The connection broke, or the answer fell short, while the call was under way. A commit may
+    /// have been carried out or not.
+    #[error("the store was lost while it was asked: {0}")]
+    Interrupted(String),
     /// It did not answer in time. A commit may have been carried out or not.
     #[error("the store did not answer in time")]
     Timeout,

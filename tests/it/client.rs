@@ -28,6 +28,11 @@ impl Client {
         Self { http: http.build().expect("a client can be made"), address }
     }
 
+    /// The same client, for another server.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { http: self.http.clone(), address }
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.address))
     }

@@ -89,7 +89,7 @@ impl RedisServer {
         String::from_utf8_lossy(&output.stdout).lines().last() == Some("1")
     }
 
-    fn start_with(durability: Durability, password: Option<&str>, more: &[&str]) -> Self {
+    pub fn start_with(durability: Durability, password: Option<&str>, more: &[&str]) -> Self {
         let mut args: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
             .iter()
             .chain(["--repl-diskless-sync-delay", "0"].iter())
@@ -173,6 +173,21 @@ impl RedisServer {
         wait_for("the data to be loaded", || self.cli(&["PING"]).contains("PONG"));
     }
 
+    /// Starts again as [`Self::restart`] does, so slow to load its data that it answers `LOADING`
+    /// for about `seconds`.
+    pub fn restart_slowly(&mut self, seconds: u64) {
+        // The delay is for each key of a snapshot, in microseconds.
+        self.cli(&["SAVE"]);
+        let keys: u64 = self.cli(&["DBSIZE"]).parse().expect("a number");
+        let delay = (seconds * 1_000_000 / keys.max(1)).to_string();
+        let args = ["--key-load-delay", &delay, "--loading-process-events-interval-bytes", "1024"];
+        let before = self.args.len();
+        self.args.extend(args.map(str::to_owned));
+        self.kill();
+        assert!(self.try_spawn(), "redis-server does not start again on port {}", self.port);
+        self.args.truncate(before);
+    }
+
     /// Freezes the process: its connections stay open and nothing is answered.
     pub fn freeze(&self) {
         self.signal("-STOP");
@@ -205,35 +220,41 @@ fn cli(port: u16, password: Option<&str>, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
 }
 
-/// Three primaries that share the slots.
+/// Three primaries that share the slots, and a replica of each if asked for.
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
 }
 
 impl RedisCluster {
     pub fn start() -> Self {
-        let nodes: Vec<RedisServer> = (0..3)
-            .map(|_| {
-                let bus = free_port().to_string();
-                RedisServer::start_with(
-                    Durability::None,
-                    None,
-                    &[
-                        "--cluster-enabled",
-                        "yes",
-                        "--cluster-port",
-                        &bus,
-                        "--cluster-node-timeout",
-                        "2000",
-                        "--cluster-announce-ip",
-                        "127.0.0.1",
-                    ],
-                )
-            })
-            .collect();
+        Self::start_with(0)
+    }
+
+    /// The second half of the nodes are replicas.
+    pub fn with_replicas() -> Self {
+        Self::start_with(1)
+    }
+
+    fn start_with(replicas: usize) -> Self {
+        let node = |_| {
+            let bus = free_port().to_string();
+            let args = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-announce-ip",
+                "127.0.0.1",
+            ];
+            RedisServer::start_with(Durability::None, None, &args)
+        };
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(node).collect();
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]).args(nodes.iter().map(RedisServer::address));
-        let output = create.arg("--cluster-yes").output().expect("redis-cli must be installed");
+        create.args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"]);
+        let output = create.output().expect("redis-cli must be installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         for node in &nodes {
             wait_for("the cluster to be whole", || {
@@ -241,7 +262,30 @@ impl RedisCluster {
                 info.contains("cluster_state:ok") && info.contains("cluster_size:3")
             });
         }
+        for primary in &nodes[..3] {
+            wait_for("the replicas to be in sync", || {
+                let info = primary.cli(&["INFO", "replication"]);
+                info.matches("state=online").count() == replicas
+            });
+        }
         Self { nodes }
+    }
+
+    /// Moves so many slots from the first to the second node, with what is in them.
+    pub fn reshard(&self, slots: usize) {
+        let id = |node: usize| self.nodes[node].cli(&["CLUSTER", "MYID"]);
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &self.nodes[0].address()])
+            .args(["--cluster-from", &id(0), "--cluster-to", &id(1)])
+            .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
+            .output()
+            .expect("redis-cli must be installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    /// Whether one of the replicas has become a primary.
+    pub fn has_failed_over(&self) -> bool {
+        self.nodes[3..].iter().any(|node| node.cli(&["ROLE"]).starts_with("master"))
     }
 
     pub fn url(&self) -> String {

@@ -357,15 +357,19 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
     assert_eq!(store.registry().await.unwrap().revision, 0);
 }
 
+fn is_outage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_) | StoreError::Interrupted(_))
+}
+
 async fn unavailable_quickly(store: &RedisStore) {
     // The first may still meet the dying connection.
     let _ = store.ping().await;
     for _ in 0..20 {
         let start = Instant::now();
         let failed = commit_one(store, commit("x", 0, vec![set("price", Value::Int64(1), 1, 1)])).await;
-        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+        assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
         let failed = load(store, "x", &[("price", FeatureType::Int64)]).await;
-        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+        assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
         assert!(start.elapsed() < Duration::from_millis(500), "refused after {:?}", start.elapsed());
     }
 }
@@ -380,7 +384,7 @@ async fn an_outage_is_told_quickly_and_ends_by_itself() {
         assert_eq!(outcome, Ok(CommitOutcome::Committed));
         server.kill();
         unavailable_quickly(&store).await;
-        assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+        assert!(store.ping().await.is_err_and(|error| is_outage(&error)));
         server.restart();
         eventually("recovery", async || store.ping().await.ok()).await;
         let loaded = load(&store, "1", &[("price", FeatureType::Int64)]).await.unwrap();
@@ -406,7 +410,9 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
                     match commit_one(&store, commit(&id, acknowledged, vec![change])).await {
                         Ok(CommitOutcome::Committed) => acknowledged = version,
                         Ok(CommitOutcome::Conflict) => panic!("nobody else writes here"),
-                        Err(StoreError::Unavailable(_) | StoreError::Timeout) => return acknowledged,
+                        Err(error) if is_outage(&error) || error == StoreError::Timeout => {
+                            return acknowledged;
+                        }
                         Err(error) => panic!("{error}"),
                     }
                 }
@@ -450,7 +456,7 @@ async fn a_frozen_server_times_out_and_thaws() {
     server.freeze();
     assert_eq!(store.ping().await, Err(StoreError::Timeout));
     eventually("the link to be given up", async || {
-        matches!(store.ping().await, Err(StoreError::Unavailable(_))).then_some(())
+        store.ping().await.is_err_and(|error| is_outage(&error)).then_some(())
     })
     .await;
     server.thaw();
@@ -708,11 +714,31 @@ async fn a_commit_counts_when_enough_replicas_have_it() {
     let store = connect_with(quick).await;
     let price = |version| vec![set("price", Value::Int64(1), version, 1000)];
     let outcomes = store.commit(&[commit("1", 0, price(1)), commit("2", 5, price(6))]).await;
-    assert!(matches!(&outcomes[0], Err(StoreError::Unavailable(why)) if why.contains("replicas")));
+    assert!(matches!(&outcomes[0], Err(StoreError::Interrupted(why)) if why.contains("replicas")));
     assert_eq!(outcomes[1], Ok(CommitOutcome::Conflict));
     let replica = RedisServer::replica_of(&server);
     assert_eq!(commit_one(&store, commit("1", 1, price(2))).await, Ok(CommitOutcome::Committed));
     assert_eq!(replica.cli(&["HGET", "fs:{product:1}", "@"]), "2:1000");
+}
+
+/// As one that lay in a buffer while the entity was written again.
+#[tokio::test]
+async fn a_delete_that_comes_late_spares_what_was_written_since() {
+    let server = RedisServer::start(Durability::None);
+    let store = connect(server.url()).await;
+    let price = |version| vec![set("price", Value::Int64(1), version, 1000)];
+    assert_eq!(commit_one(&store, commit("1", 0, price(1))).await, Ok(CommitOutcome::Committed));
+    assert_eq!(commit_one(&store, commit("1", 1, price(2))).await, Ok(CommitOutcome::Committed));
+    let script = include_str!("../../src/store/redis/delete.lua");
+    let late =
+        |head: &str| server.cli(&["EVAL", script, "2", "fs:{product:1}", "fs:{product:1}:large", head]);
+    for stale in ["1:1000", "2:999", ""] {
+        assert_eq!(late(stale), "-1", "{stale:?}");
+    }
+    assert_eq!(load(&store, "1", &[]).await.unwrap().head.map(|head| head.version), Some(2));
+    assert_eq!(late("2:1000"), "1");
+    assert_eq!(late(""), "0");
+    assert_eq!(server.cli(&["DBSIZE"]), "0");
 }
 
 #[tokio::test]
@@ -742,7 +768,7 @@ async fn a_failover_keeps_what_was_acknowledged() {
     // Alone it cannot have the replicas that were asked for, and says so.
     let change = || vec![set("price", Value::Int64(1), 1, 1000)];
     let refused = commit_one(&store, commit("2", 0, change())).await;
-    assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("replicas")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::Interrupted(why)) if why.contains("replicas")), "{refused:?}");
     redis.servers[0].restart();
     // Until the old primary follows the new one, each commit is refused in the same way.
     let mut attempt = 3;

@@ -35,8 +35,13 @@ impl Launch {
     }
 
     pub fn on_redis(redis: &RedisServer) -> Self {
+        Self::on(redis.url())
+    }
+
+    /// On the store of this URL.
+    pub fn on(store_url: String) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), redis.url())] }
+        Self { dir, settings: vec![("FEATURE_STORE_STORE_URL".to_owned(), store_url)] }
     }
 
     pub fn with(self, name: &str, value: &str) -> Self {

@@ -10,6 +10,8 @@ use crate::store::StoreError;
 pub enum Fault {
     /// This one only, before it changed anything.
     Refused(StoreError),
+    /// The transaction may have become durable or not, and there is no way to tell now.
+    Unsure(String),
     /// The engine failed: what the transaction holds must not be committed.
     Engine(Box<redb::Error>),
 }
@@ -31,6 +33,7 @@ impl Fault {
     pub fn needs_reopening(&self) -> bool {
         match self {
             Self::Refused(_) => false,
+            Self::Unsure(_) => true,
             Self::Engine(error) => is_outage(error),
         }
     }
@@ -38,6 +41,7 @@ impl Fault {
     pub fn into_store_error(self) -> StoreError {
         match self {
             Self::Refused(error) => error,
+            Self::Unsure(reason) => StoreError::Interrupted(reason),
             Self::Engine(error) if is_outage(&error) => StoreError::Unavailable(error.to_string()),
             Self::Engine(error) => match *error {
                 redb::Error::Corrupted(reason) => {

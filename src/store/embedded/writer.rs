@@ -52,7 +52,7 @@ impl<T: Send, W: FnMut(&mut Tables) -> Result<T, Fault> + Send> Job for Task<T, 
         self.outcome = match (self.work)(tables) {
             Ok(value) => Some(Ok(value)),
             Err(Fault::Refused(error)) => Some(Err(error)),
-            Err(fault @ Fault::Engine(_)) => return Err(fault),
+            Err(fault @ (Fault::Engine(_) | Fault::Unsure(_))) => return Err(fault),
         };
         Ok(())
     }
@@ -350,14 +350,14 @@ impl Work {
         if fault.needs_reopening() {
             self.shared.broken.store(true, Ordering::Release);
         }
+        let reopened = self.reopen_if_broken();
+        let Some(group) = group else { return Err(fault) };
         // What failed while it was being made durable may have become so.
-        if self.reopen_if_broken().is_ok()
-            && let Some(group) = group
-            && self.last_group().is_ok_and(|last| last == group)
-        {
-            return Ok(());
+        match reopened.and_then(|()| self.last_group()) {
+            Ok(last) if last == group => Ok(()),
+            Ok(_) => Err(fault),
+            Err(_) => Err(Fault::Unsure(fault.into_store_error().to_string())),
         }
-        Err(fault)
     }
 
     /// `group` becomes the number of the group once it is being committed.

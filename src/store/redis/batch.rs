@@ -162,9 +162,13 @@ fn replicated(
     match waited {
         Some(Ok(Value::Integer(got))) if got >= wanted => Ok(()),
         Some(Ok(Value::Integer(got))) => {
-            Err(StoreError::Unavailable(format!("only {got} of {wanted} replicas have the write so far")))
+            Err(StoreError::Interrupted(format!("only {got} of {wanted} replicas have the write so far")))
         }
-        Some(Err(error)) => Err(store_error(error)),
+        Some(Err(error)) => Err(match store_error(error) {
+            // The write before it was carried out.
+            StoreError::Unavailable(reason) => StoreError::Interrupted(reason),
+            error => error,
+        }),
         _ => Err(unexpected("WAIT")),
     }
 }

@@ -40,24 +40,28 @@ pub(super) fn store_error(error: Error) -> StoreError {
     let refusal = |word: &&str| details.split(|c: char| !c.is_ascii_uppercase()).any(|part| part == *word);
     match error.kind() {
         ErrorKind::Timeout => StoreError::Timeout,
-        ErrorKind::IO
-        | ErrorKind::Auth
+        // How fred ends what it had written to a connection that broke.
+        ErrorKind::IO | ErrorKind::Canceled => StoreError::Interrupted(details.to_owned()),
+        ErrorKind::Auth
         | ErrorKind::Routing
         | ErrorKind::Tls
-        | ErrorKind::Canceled
         | ErrorKind::Cluster
         | ErrorKind::Sentinel
         | ErrorKind::Backpressure => StoreError::Unavailable(details.to_owned()),
         ErrorKind::Unknown if REFUSALS.iter().any(refusal) => StoreError::Unavailable(details.to_owned()),
-        // How fred says that its connection task has ended or a command could not be written.
+        // How fred says that its connection task has ended or a command has nowhere to go.
         ErrorKind::Unknown
             if details.contains("Client is not initialized")
                 || details.contains("send command to router")
-                || details.contains("Too many failed write attempts")
-                || details.contains("Failed to route command")
-                || details.contains("channel closed") =>
+                || details.contains("Failed to route command") =>
         {
             StoreError::Unavailable(details.to_owned())
+        }
+        // A part of a command that could not be written as a whole may have got through.
+        ErrorKind::Unknown
+            if details.contains("Too many failed write attempts") || details.contains("channel closed") =>
+        {
+            StoreError::Interrupted(details.to_owned())
         }
         _ => StoreError::Internal(error.to_string()),
     }

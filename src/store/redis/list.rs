@@ -1,4 +1,4 @@
-//! Walking over and removing entities.
+//! Walking over entities.
 
 use fred::bytes_utils::Str;
 use fred::interfaces::{ClientLike, ClusterInterface};
@@ -7,11 +7,10 @@ use fred::types::config::Server;
 use serde::{Deserialize, Serialize};
 
 use super::RedisStore;
-use super::batch::{Item, run_each};
 use super::errors::{store_error, unexpected};
 use super::link::{Link, command, send};
 use super::reply;
-use crate::domain::name::{EntityId, EntityKey, EntityType};
+use crate::domain::name::{EntityId, EntityType};
 use crate::store::{Page, StoreError};
 
 /// So many keys are looked at for one page, as a multiple of its size: a page is one or a few of
@@ -122,16 +121,6 @@ impl RedisStore {
         let more = !ended || !cursor.left.is_empty();
         let next_cursor = if more { Some(cursor.to_text()?) } else { None };
         Ok(Some(Page { entity_ids: found, next_cursor }))
-    }
-
-    pub(super) async fn delete_all(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
-        let item = |index: usize| {
-            let keys = self.keys.entity(&entities[index]);
-            let args = vec![Value::Integer(2), Value::Bytes(keys.main.clone()), Value::Bytes(keys.large)];
-            Item { slot: keys.slot, key: keys.main, args }
-        };
-        let runs = run_each(&self.links, &self.replication, &self.scripts.delete, entities.len(), item).await;
-        runs.into_iter().map(|run| Ok(run?.replicated()? == Value::Integer(1))).collect()
     }
 }
 

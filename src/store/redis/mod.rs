@@ -8,12 +8,13 @@
 //! fs:{registry}:…             revision, entity_types, feature_services, schema_versions:<type>
 //! ```
 //! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
-//! reads, `commit`, `list`, `provenance` and `registry` write through `batch`, which runs the
+//! reads, `commit`, `delete`, `list`, `provenance` and `registry` write through `batch`, which runs the
 //! `script`s; `reply` and `errors` take apart what comes back.
 
 mod batch;
 mod commit;
 mod connect;
+mod delete;
 mod describe;
 mod errors;
 mod jobs;
