@@ -233,7 +233,7 @@ impl FeatureStore {
 fn passes(error: &ServiceError) -> bool {
     matches!(
         error,
-        ServiceError::Store(StoreError::Unavailable(_) | StoreError::Timeout)
+        ServiceError::Store(StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout)
             | ServiceError::Contention
             | ServiceError::Unavailable(_)
     )
