@@ -174,9 +174,6 @@ fn parse_columns(text: &str) -> Result<Vec<(String, String)>, Problem> {
 
 /// What became of an import.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({"rows": 1000, "written": 988, "unchanged": 8, "late": 2, "empty": 0, "rejected": 2,
-    "rejections": [{"row": 17, "entity_id": "x", "errors": [
-        {"feature": "price", "code": "below_minimum", "message": "must be at least 0"}]}]}))]
 pub struct ImportResponse {
     #[serde(flatten)]
     counts: Counts,
@@ -204,7 +201,10 @@ pub struct ImportResponse {
         (inline(super::schemas::Binary) = "application/vnd.apache.arrow.stream"),
     )),
     responses(
-        (status = 200, description = "What became of the rows", body = ImportResponse),
+        (status = 200, description = "What became of the rows", body = ImportResponse,
+            example = json!({"rows": 1000, "written": 988, "unchanged": 8, "late": 2, "empty": 0, "rejected": 2,
+                "rejections": [{"row": 17, "entity_id": "x", "errors": [
+                    {"feature": "price", "code": "below_minimum", "message": "must be at least 0"}]}]})),
         (status = 202, description = "The job that imports them", body = Job,
             headers(("Location" = String, description = "Where to ask for the job")),
             example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "import", "subject": "product", "state": "queued",
