@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
-use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits};
+use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits, UploadLimits};
 use crate::keys::{Keys, KeysError, Rate};
 use crate::monitor::Performance;
 use crate::monitor::webhook::Webhook;
@@ -165,6 +165,11 @@ pub async fn run(
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
+        uploads: UploadLimits {
+            max_bytes: config.max_import_bytes,
+            idle: config.request_timeout.as_duration(),
+            spool_dir: config.spool_dir.clone(),
+        },
         metrics,
     });
     let mut background = vec![

@@ -111,6 +111,12 @@ impl Config {
                 return refuse(format!("{} must be at least {least}", origin(key)));
             }
         }
+        if self.max_import_bytes < 1024 {
+            return refuse(format!("{} must be at least 1024", origin("max_import_bytes")));
+        }
+        if let Some(dir) = self.spool_dir.as_ref().filter(|dir| !dir.is_dir()) {
+            return refuse(format!("{}: there is no directory {}", origin("spool_dir"), dir.display()));
+        }
         self.check_doors(&origin)?;
         if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {
             return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));

@@ -114,6 +114,11 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     pub alerts: AlertsConfig,
     pub max_body_bytes: usize,
+    /// The largest body of an import; `max_body_bytes` does not bound those.
+    pub max_import_bytes: u64,
+    /// Where imports are kept that must be whole before they are read (default: the system's
+    /// directory for temporary files).
+    pub spool_dir: Option<PathBuf>,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
     pub readiness_timeout: Span,
@@ -275,6 +280,8 @@ impl Default for Config {
             metrics_listen: None,
             alerts: AlertsConfig::default(),
             max_body_bytes: 16 << 20,
+            max_import_bytes: 16 << 30,
+            spool_dir: None,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
             shutdown_grace: Span::from_secs(20),

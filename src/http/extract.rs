@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::objects::Objects;
 use super::problem::{Code, Problem};
+use crate::domain::given::Given;
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::service::principal;
@@ -301,7 +302,7 @@ impl From<NameError> for Problem {
 
 /// The members of a JSON object in their order, each value as it stands in the body.
 #[derive(Debug, Default)]
-pub struct RawMembers<'a>(pub Vec<(Cow<'a, str>, &'a serde_json::value::RawValue)>);
+pub struct RawMembers<'a>(pub Vec<(Cow<'a, str>, Given<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -316,7 +317,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
                 while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                    members.push((name, map.next_value()?));
+                    members.push((name, Given::Json(map.next_value()?)));
                 }
                 Ok(RawMembers(members))
             }

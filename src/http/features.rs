@@ -169,9 +169,10 @@ pub struct ReadFeaturesQuery {
 
 /// Named values of a request, each of the type that its JSON shows.
 pub fn context(members: RawMembers<'_>) -> Result<Named, Problem> {
-    let values = members.0.into_iter().map(|(name, json)| {
-        let feature_type = Value::infer_type(json).unwrap_or(FeatureType::Json);
-        let value = Value::parse(json, feature_type)
+    let values = members.0.into_iter().map(|(name, given)| {
+        let feature_type = given.infer_type().unwrap_or(FeatureType::Json);
+        let value = given
+            .to_value(feature_type)
             .map_err(|error| Problem::invalid(format!("context: {name}: {error}")))?;
         Ok((Arc::from(name), value))
     });

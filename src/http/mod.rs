@@ -19,6 +19,7 @@ mod features;
 mod gate;
 mod health;
 mod history;
+mod import;
 mod jobs;
 mod objects;
 mod performance;
@@ -28,6 +29,7 @@ mod schemas;
 mod spec;
 mod tables;
 mod training;
+mod upload;
 mod values;
 
 pub use extract::read_document;
@@ -56,6 +58,7 @@ use self::gate::Gate;
 pub use audit::Audit;
 pub use gate::Admittance;
 pub use health::Lifecycle;
+pub use upload::UploadLimits;
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -69,6 +72,7 @@ pub struct AppParts {
     pub lifecycle: Lifecycle,
     pub started_at: Timestamp,
     pub readiness_timeout: Duration,
+    pub uploads: UploadLimits,
     /// `None`: monitoring is off.
     pub metrics: Option<PrometheusHandle>,
     /// Whether metrics have an address of their own, and are not served with the API.
@@ -119,6 +123,7 @@ fn routes() -> Routes {
         .add(Read, routes!(training::get_training_set))
         .add(Read, routes!(export::export_features))
         .add(Read, routes!(export::export_entity_type))
+        .add(Write, routes!(import::import_features))
         .add(Read, routes!(entities::list_entities))
         .add(Write, routes!(entities::delete_entity))
         .add(Read, routes!(history::list_versions))

@@ -34,6 +34,17 @@ macro_rules! named_schema {
     };
 }
 
+/// Bytes, which no schema describes.
+pub struct Binary;
+
+named_schema!(
+    Binary,
+    "Binary",
+    ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+);
+
 fn text(description: &str, pattern: &str, lengths: RangeInclusive<usize>) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(SchemaType::new(Type::String))

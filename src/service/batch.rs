@@ -48,11 +48,23 @@ impl FeatureStore {
         origin: &Origin,
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
-        let started = Instant::now();
         self.check_batch_size(rows.len())?;
         for row in &rows {
             self.check_feature_count(row.features.len())?;
         }
+        self.write_rows(entity_type, rows, origin, Kind::Write, atomic).await
+    }
+
+    /// As [`Self::write_batch`], without its limits.
+    pub(super) async fn write_rows(
+        &self,
+        entity_type: &EntityType,
+        rows: Vec<Row<'_>>,
+        origin: &Origin,
+        kind: Kind,
+        atomic: bool,
+    ) -> Result<Vec<RowResult>, ServiceError> {
+        let started = Instant::now();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -64,13 +76,15 @@ impl FeatureStore {
             }
             other => other?,
         };
-        let _timed = self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        // Somebody waits for a batch; nobody for a part of an import.
+        let timed = || self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        let _timed = (kind == Kind::Write).then(timed);
         if atomic {
             refuse_if_any(&checked)?;
         }
-        let provenance = origin.provenance(Kind::Write, entity_type.registered.schema_version, None);
-        let events: Vec<FeatureEvent> = checked.iter().flatten().flatten().cloned().collect();
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, &events).await? };
+        let provenance = origin.provenance(kind, entity_type.registered.schema_version, None);
+        let events = checked.iter().flatten().flatten();
+        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, events).await? };
         let mut results: Vec<Option<RowResult>> = Vec::new();
         results.resize_with(rows.len(), || None);
         let groups = group(&entity_type, rows.into_iter().map(|row| row.entity_id), checked, &mut results);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod export;
 pub mod frame;
 pub mod history;
+pub mod import;
 pub mod jobs;
 mod lane;
 mod locks;
@@ -28,6 +29,8 @@ pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
@@ -80,6 +83,8 @@ pub struct FeatureStore {
     meters: Meters,
     embedding_provider: Arc<dyn EmbeddingProvider>,
     jobs: Arc<Jobs>,
+    /// The turns of imports.
+    imports: Semaphore,
 }
 
 impl FeatureStore {
@@ -95,7 +100,8 @@ impl FeatureStore {
         let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
-        Self { store, cache, clock, registry, settings, locks, meters, embedding_provider, jobs }
+        let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
+        Self { store, cache, clock, registry, settings, locks, meters, embedding_provider, jobs, imports }
     }
 
     pub fn registry(&self) -> &Registry {

@@ -5,6 +5,7 @@ pub mod cells;
 pub mod columns;
 pub mod json_columns;
 pub mod keys;
+pub mod given;
 pub mod read;
 pub mod write;
 
