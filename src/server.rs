@@ -19,7 +19,7 @@ use crate::store::embedded::{EmbeddedStore, OpenError, Options};
 use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
-use crate::store::{Store, StoreError};
+use crate::store::{Backup, Store, StoreError};
 use crate::telemetry;
 
 /// Why the server did not start.
@@ -37,12 +37,22 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// A store, ready to be used.
+pub struct OpenStore {
+    pub store: Arc<dyn Store>,
+    /// `embedded`, `redis`, `redis-cluster` or `redis-sentinel`.
+    pub backend: &'static str,
+    /// Where the store copies itself.
+    pub backup: Option<Arc<dyn Backup>>,
+}
+
 /// Opens the store that the configuration chooses.
-pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str), StartError> {
+pub async fn open_store(config: &Config) -> Result<OpenStore, StartError> {
     match config.store() {
         StoreChoice::Embedded(dir) => {
             let options = Options { cache_bytes: config.embedded_cache_bytes };
-            Ok((Arc::new(EmbeddedStore::open(&dir, &options)?), "embedded"))
+            let store = Arc::new(EmbeddedStore::open(&dir, &options)?);
+            Ok(OpenStore { store: store.clone(), backend: "embedded", backup: Some(store) })
         }
         StoreChoice::Redis(url) => {
             let redis = RedisConfig {
@@ -57,7 +67,7 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
             };
             let store = RedisStore::connect(redis).await?;
             let backend = store.backend();
-            Ok((Arc::new(store), backend))
+            Ok(OpenStore { store: Arc::new(store), backend, backup: None })
         }
     }
 }
@@ -101,7 +111,7 @@ pub async fn run(
         true => Some(telemetry::init_metrics().map_err(StartError::Metrics)?),
         false => None,
     };
-    let (store, backend) = open_store(config).await?;
+    let OpenStore { store, backend, backup } = open_store(config).await?;
     let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
     let started_at = clock.now();
     let performance = metrics.as_ref().map(|_| Arc::new(Performance::new(started_at, config.cardinality())));
@@ -111,9 +121,13 @@ pub async fn run(
         None => store,
     };
     let embeddings = embedding_provider(config)?;
+    let mut store = FeatureStore::new(store, clock, config.settings(), embeddings, performance);
+    if let Some(backup) = backup {
+        store = store.with_backup(backup);
+    }
     let app = App::new(AppParts {
         started_at,
-        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embeddings, performance)),
+        store: Arc::new(store),
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),

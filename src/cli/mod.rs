@@ -1,5 +1,6 @@
 //! The subcommands of the binary.
 
+mod backup;
 mod check;
 mod demo;
 mod healthcheck;
@@ -30,6 +31,10 @@ enum Command {
     Serve,
     /// Check schema files, and run the tests in them.
     Check(check::Options),
+    /// Ask a running server on the embedded store for a backup.
+    Backup(backup::BackupOptions),
+    /// Make a data directory of a backup.
+    Restore(backup::RestoreOptions),
     /// Print the OpenAPI document.
     Openapi,
     /// Start a server with a shop in it and walk through everything it does.
@@ -45,6 +50,10 @@ pub fn main() -> ExitCode {
         Command::Openapi => openapi::print(),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
         Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
+        Command::Backup(options) => load(cli.config).and_then(|config| backup::run(&config, &options)),
+        Command::Restore(options) => {
+            load(cli.config).and_then(|config| backup::run_restore(&config, &options))
+        }
         Command::Demo(options) => demo::run(&options),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))

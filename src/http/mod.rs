@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod backup;
 mod batch;
 mod compute;
 mod document;
@@ -119,6 +120,7 @@ fn routes() -> Routes {
         .add(Read, routes!(health::get_health))
         .add(Read, routes!(performance::get_performance_metrics))
         .add(Read, routes!(performance::get_freshness))
+        .add(Admin, routes!(backup::create_backup))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }

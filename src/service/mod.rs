@@ -1,6 +1,7 @@
 //! The use cases. They check what was asked against the registry, load what the rules need, let
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
+pub mod backup;
 pub mod batch;
 pub mod columns;
 pub mod compile;
@@ -27,8 +28,9 @@ use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
-use crate::store::{Store, StoreDescription, StoreError};
+use crate::store::{Backup, Store, StoreDescription, StoreError};
 
+use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
 use self::jobs::Jobs;
 use self::locks::EntityLocks;
@@ -69,6 +71,8 @@ pub struct FeatureStore {
     meters: Meters,
     embedding_provider: Arc<dyn EmbeddingProvider>,
     jobs: Arc<Jobs>,
+    /// `None`: the store is copied by others.
+    backups: Option<Backups>,
 }
 
 impl FeatureStore {
@@ -82,7 +86,13 @@ impl FeatureStore {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
         let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
-        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
+        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs, backups: None }
+    }
+
+    /// With a store that can be asked for a copy.
+    pub fn with_backup(mut self, store: Arc<dyn Backup>) -> Self {
+        self.backups = Some(Backups::new(store));
+        self
     }
 
     pub fn registry(&self) -> &Registry {

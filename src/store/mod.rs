@@ -10,6 +10,8 @@ pub mod metered;
 pub mod redis;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
@@ -199,6 +201,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what is under way and closes the store. Calls after this fail as unavailable.
     async fn close(&self);
+}
+
+/// A store that copies itself while it is in use, for want of anybody else who could.
+pub trait Backup: Send + Sync + 'static {
+    /// Everything as it is at one moment, which is not before this call, in pieces. After an error
+    /// there are no more. A receiver that takes nothing for a minute is taken to have gone.
+    fn backup(&self) -> mpsc::Receiver<Result<Bytes, StoreError>>;
 }
 
 /// The head as both stores write it: `version`, a colon, the time of creation in milliseconds.
