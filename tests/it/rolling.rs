@@ -88,7 +88,7 @@ impl Http2 {
 async fn servers_restart_one_by_one_without_a_failed_request() {
     let redis = RedisServer::start(Durability::None);
     let launches = [(); 2].map(|()| Launch::on_redis(&redis).with("SHUTDOWN_DELAY", DELAY));
-    let mut servers = vec![launches[0].start().await, launches[1].start().await];
+    let mut servers = [launches[0].start().await, launches[1].start().await];
     declare(&servers[0].client).await;
     servers[0].client.post_features("product/1", &json!({"features": {"n": 1}})).await.ok();
     let clients =

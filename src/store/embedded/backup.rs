@@ -163,10 +163,11 @@ pub fn restore(file: &Path, data_dir: &Path) -> Result<u64, RestoreError> {
         move |error| RestoreError::Io { path, error }
     };
     match fs::read_dir(data_dir) {
-        Ok(mut entries) if entries.next().is_some() => {
-            return Err(RestoreError::NotEmpty(data_dir.to_owned()));
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(RestoreError::NotEmpty(data_dir.to_owned()));
+            }
         }
-        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(io(data_dir)(error)),
     }
