@@ -20,6 +20,7 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod snapshot;
+pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
-use crate::store::{Backup, Store, StoreDescription, StoreError};
+pub use crate::store::StoreDescription;
+use crate::store::{Backup, Store, StoreError};
 
 use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
