@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod demo;
 mod healthcheck;
+mod keygen;
 mod openapi;
 mod serve;
 
@@ -31,6 +32,8 @@ enum Command {
     Serve,
     /// Check schema files, and run the tests in them.
     Check(check::Options),
+    /// Make an API key, and print its entry for the file of keys.
+    Keygen(keygen::Options),
     /// Ask a running server on the embedded store for a backup.
     Backup(backup::BackupOptions),
     /// Make a data directory of a backup.
@@ -48,6 +51,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
+        Command::Keygen(options) => keygen::run(&options),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
         Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
         Command::Backup(options) => load(cli.config).and_then(|config| backup::run(&config, &options)),
