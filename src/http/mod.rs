@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod answer;
 mod audit;
+mod backup;
 mod batch;
 mod compute;
 mod document;
@@ -151,6 +152,7 @@ fn routes() -> Routes {
         .add(Read, routes!(performance::get_performance_metrics))
         .add(Read, routes!(performance::get_freshness))
         .add(Read, routes!(alerts::list_alerts))
+        .add(Admin, routes!(backup::create_backup))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }

@@ -1,6 +1,7 @@
 //! The use cases. They check what was asked against the registry, load what the rules need, let
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
+pub mod backup;
 pub mod batch;
 pub mod columns;
 pub mod compile;
@@ -38,8 +39,9 @@ use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
 pub use crate::store::StoreDescription;
 use crate::store::cache::{CacheConfig, CacheStats, NearCache};
-use crate::store::{Store, StoreError};
+use crate::store::{Backup, Store, StoreError};
 
+use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
 use self::jobs::Jobs;
 use self::locks::EntityLocks;
@@ -85,6 +87,8 @@ pub struct FeatureStore {
     jobs: Arc<Jobs>,
     /// The turns of imports.
     imports: Semaphore,
+    /// `None`: the store is copied by others.
+    backups: Option<Backups>,
 }
 
 impl FeatureStore {
@@ -101,7 +105,25 @@ impl FeatureStore {
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
         let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
-        Self { store, cache, clock, registry, settings, locks, meters, embedding_provider, jobs, imports }
+        Self {
+            store,
+            cache,
+            clock,
+            registry,
+            settings,
+            locks,
+            meters,
+            embedding_provider,
+            jobs,
+            imports,
+            backups: None,
+        }
+    }
+
+    /// With a store that can be asked for a copy.
+    pub fn with_backup(mut self, store: Arc<dyn Backup>) -> Self {
+        self.backups = Some(Backups::new(store));
+        self
     }
 
     pub fn registry(&self) -> &Registry {

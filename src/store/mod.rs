@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use self::watch::{Told, Watcher};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
@@ -211,6 +213,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what is under way and closes the store. Calls after this fail as unavailable.
     async fn close(&self);
+}
+
+/// A store that copies itself while it is in use, for want of anybody else who could.
+pub trait Backup: Send + Sync + 'static {
+    /// Everything as it is at one moment, which is not before this call, in pieces. After an error
+    /// there are no more. A receiver that takes nothing for a minute is taken to have gone.
+    fn backup(&self) -> mpsc::Receiver<Result<Bytes, StoreError>>;
 }
 
 /// The head as both stores write it: `version`, a colon, the time of creation in milliseconds.

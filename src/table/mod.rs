@@ -3,9 +3,9 @@
 
 pub mod cells;
 pub mod columns;
+pub mod given;
 pub mod json_columns;
 pub mod keys;
-pub mod given;
 pub mod read;
 pub mod write;
 

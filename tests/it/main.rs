@@ -11,6 +11,7 @@
 
 mod access;
 mod alerts;
+mod backup;
 mod check;
 mod client;
 mod coherence;
@@ -53,7 +54,9 @@ mod redis_contract;
 mod redis_process;
 mod redis_store;
 mod resilience;
+mod rolling;
 mod server_process;
+mod soak;
 mod store_contract;
 mod tables;
 mod test_server;
