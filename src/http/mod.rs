@@ -17,6 +17,7 @@ mod gate;
 mod health;
 mod history;
 mod jobs;
+mod meters;
 mod objects;
 mod performance;
 mod problem;
@@ -133,8 +134,9 @@ pub fn router(app: App, limits: RequestLimits) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
     let performance = app.store.performance().cloned();
+    let meters = meters::RequestMeters::new(table.paths());
     let gate = Gate::new(table);
-    let edge = edge::Edge { request_timeout: limits.timeout, gate, app: app.clone(), performance };
+    let edge = edge::Edge { request_timeout: limits.timeout, gate, app: app.clone(), meters, performance };
     let edge = Arc::new(edge);
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));

@@ -301,18 +301,18 @@ impl FeatureStore {
     }
 
     /// The id of a provenance, kept as long as anything of these events is.
-    pub(super) async fn intern(
+    pub(super) async fn intern<'a>(
         &self,
         provenance: &Provenance,
         entity_type: &CompiledEntityType,
-        events: &[FeatureEvent],
+        events: impl IntoIterator<Item = &'a FeatureEvent>,
     ) -> Result<ProvenanceId, ServiceError> {
         let now = self.clock.now();
         let computed =
             entity_type.computed().iter().filter_map(|computed| entity_type.features.get(&computed.feature));
         let derived = computed.map(|feature| feature.ttl.expires_at(now));
         let latest =
-            latest_expiry(events.iter().map(|event| event.expires_at).chain(derived).chain([Some(now)]));
+            latest_expiry(events.into_iter().map(|event| event.expires_at).chain(derived).chain([Some(now)]));
         let until = latest.map(|at| at + self.settings.history_ttl);
         Ok(self.store.intern(provenance, until).await?)
     }

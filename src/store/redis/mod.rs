@@ -26,6 +26,7 @@ mod provenance;
 mod registry;
 mod reply;
 mod script;
+mod several;
 
 use async_trait::async_trait;
 
