@@ -8,13 +8,13 @@ use feature_store::domain::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (i64, &[u8])| {
-    let (sort_key, bytes) = input;
-    if let Ok(current) = decode_current(bytes) {
-        let again = decode_current(&encode_current(&current));
+    let (time, bytes) = input;
+    let Some(time) = Timestamp::from_micros(time) else { return };
+    if let Ok(current) = decode_current(bytes, time) {
+        let again = decode_current(&encode_current(&current, time), time);
         assert_eq!(format!("{again:?}"), format!("Ok({current:?})"));
     }
-    let Some(sort_key) = Timestamp::from_micros(sort_key) else { return };
-    if let Ok(record) = decode_superseded(sort_key, bytes) {
+    if let Ok(record) = decode_superseded(time, bytes) {
         // It is stored anew under its own time, which the envelope may have known better.
         let again = decode_superseded(record.event_timestamp, &encode_superseded(&record));
         assert_eq!(format!("{again:?}"), format!("Ok({record:?})"));

@@ -276,7 +276,7 @@ pub fn derive(
             feature: computed.feature.clone(),
             value: value.clone(),
             event_timestamp,
-            expires_at: feature.ttl.expires_at(stamp.now),
+            ttl: feature.ttl,
             history_limit: feature.history_limit,
             intent: Intent::Derived,
         };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::name::{EntityKey, FeatureName};
 use super::provenance::ProvenanceId;
 use super::record::{Commit, Current, CurrentChange, EntityRecords, FeatureChange, Head, Record, Version};
-use super::time::{Span, Timestamp};
+use super::time::{Span, Timestamp, Ttl};
 use super::value::Value;
 
 /// What became of one feature of a write.
@@ -56,7 +56,8 @@ pub struct FeatureEvent {
     pub value: Option<Value>,
     /// `None`: now, as the writer did not say.
     pub event_timestamp: Option<Timestamp>,
-    pub expires_at: Option<Timestamp>,
+    /// How long it is kept, from when it is written.
+    pub ttl: Ttl,
     /// So many superseded records are kept.
     pub history_limit: usize,
     pub intent: Intent,
@@ -170,6 +171,8 @@ impl Draft {
         next: Version,
         stamp: &Stamp,
     ) -> Result<Vec<Outcome>, NeedsHistory> {
+        // An entity is as old as its first values, whenever the draft began.
+        self.now = stamp.now;
         let mut stored = false;
         let mut unknown = Vec::new();
         let outcomes = events.iter().map(|event| {
@@ -187,12 +190,12 @@ impl Draft {
                 }
                 Decision::Repeated { renew } => {
                     if renew {
-                        slot.renew(event.expires_at);
+                        slot.renew(event.ttl.expires_at(stamp.now));
                     }
                     Outcome::Unchanged
                 }
                 Decision::Apply => {
-                    slot.apply(event.value.clone(), event.expires_at, at);
+                    slot.apply(event.value.clone(), event.ttl.expires_at(stamp.now), at);
                     stored = true;
                     Outcome::Applied
                 }

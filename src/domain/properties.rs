@@ -108,7 +108,7 @@ impl Entity {
                     feature,
                     value: Some(value.map_or(Value::Null, Value::Int64)),
                     event_timestamp: Some(at(*seconds)),
-                    expires_at: None,
+                    ttl: Ttl::Never,
                     history_limit: self.history_limit,
                     intent: Intent::Event,
                 });
@@ -301,7 +301,7 @@ proptest! {
                 feature,
                 value: value.clone(),
                 event_timestamp: None,
-                expires_at: None,
+                ttl: Ttl::Never,
                 history_limit: usize::MAX,
                 intent: Intent::Act,
             })
@@ -321,19 +321,23 @@ proptest! {
 
 #[test]
 fn a_repeated_event_renews_its_expiry_only_while_it_is_served() {
+    let ttl = |seconds| Ttl::After(Span::from_secs(seconds));
     let mut entity = Entity::new(10);
+    let expires_at = |entity: &Entity| entity.features[0].current.as_ref().unwrap().expires_at;
     let mut events = entity.events(&[(0, 1, Some(1))]);
-    events[0].expires_at = Some(at(2000));
+    events[0].ttl = ttl(20);
     entity.write(&events);
-    events[0].expires_at = Some(at(3000));
+    events[0].ttl = ttl(30);
     assert_eq!(entity.write(&events), [Outcome::Unchanged]);
-    assert_eq!(entity.features[0].current.as_ref().unwrap().expires_at, Some(at(3000)));
+    assert_eq!(expires_at(&entity), Some(at(entity.clock) + Span::from_secs(30)));
     let mut newer = entity.events(&[(0, 2, Some(2))]);
-    newer[0].expires_at = Some(at(4000));
+    newer[0].ttl = ttl(40);
     entity.write(&newer);
-    events[0].expires_at = Some(at(9000));
+    let served_until = expires_at(&entity);
+    assert_eq!(served_until, Some(at(entity.clock) + Span::from_secs(40)));
+    events[0].ttl = ttl(90);
     assert_eq!(entity.write(&events), [Outcome::Unchanged]);
-    assert_eq!(entity.features[0].current.as_ref().unwrap().expires_at, Some(at(4000)));
+    assert_eq!(expires_at(&entity), served_until);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Timestamp(i64);
 pub struct TimestampError(String);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z
+    pub const EPOCH: Self = Self(0);
     /// 0000-01-01T00:00:00Z
     pub const MIN: Self = Self(-62_167_219_200_000_000);
     /// 9999-12-30T22:00:00Z, the last instant that every UTC offset can still write with four digits.

@@ -77,7 +77,6 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
-        let now = self.clock.now();
         let columns = self.columns(&entity.entity_type, &selection(rollback)).await?.stored_only();
         let (to_version, to_timestamp) = match rollback.target {
             RollbackTarget::Version(version) => (Some(version), None),
@@ -88,7 +87,7 @@ impl FeatureStore {
         let provenance = origin.provenance(Kind::Rollback, entity_type.registered.schema_version, Some(note));
         self.act(entity, &columns, &provenance, precondition, |loaded| {
             let targets = targets(&columns, loaded, rollback.target)?;
-            Ok(acts(&columns, targets.into_iter(), now))
+            Ok(acts(&columns, targets.into_iter()))
         })
         .await
     }
@@ -102,14 +101,13 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
-        let now = self.clock.now();
         let columns = self.columns(&entity.entity_type, &Selection::Names(names)).await?;
         let names: Vec<FeatureName> = columns.names().cloned().collect();
         self.check_not_required(&columns.entity_type, &names)?;
         let schema_version = columns.entity_type.registered.schema_version;
         let provenance = origin.provenance(Kind::Delete, schema_version, None);
         self.act(entity, &columns, &provenance, precondition, |_| {
-            Ok(acts(&columns, names.iter().map(|_| None), now))
+            Ok(acts(&columns, names.iter().map(|_| None)))
         })
         .await
     }
@@ -125,7 +123,7 @@ impl FeatureStore {
     ) -> Result<Written, ServiceError> {
         let entity_type = &columns.entity_type;
         let now = self.clock.now();
-        let blank = acts(columns, columns.names().map(|_| None), now);
+        let blank = acts(columns, columns.names().map(|_| None));
         let stamp = Stamp { now, provenance: self.intern(provenance, entity_type, &blank).await? };
         // The columns come first, so that `decide` finds them at the same places.
         let features = wanted(entity_type, &[&blank], false);
@@ -204,12 +202,12 @@ fn targets(
 }
 
 /// Acts that give each column its value, kept as long as a write of now would be.
-fn acts(columns: &Columns, values: impl Iterator<Item = Option<Value>>, now: Timestamp) -> Vec<FeatureEvent> {
+fn acts(columns: &Columns, values: impl Iterator<Item = Option<Value>>) -> Vec<FeatureEvent> {
     let acts = columns.features().zip(values).map(|(feature, value)| FeatureEvent {
         feature: feature.name.clone(),
         value,
         event_timestamp: None,
-        expires_at: feature.ttl.expires_at(now),
+        ttl: feature.ttl,
         history_limit: feature.history_limit,
         intent: Intent::Act,
     });

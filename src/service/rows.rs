@@ -112,7 +112,7 @@ impl FeatureStore {
                 }
                 Some(feature) => match check_known(feature, json) {
                     Checked::Event(value) => {
-                        events.push(self.event(feature, value, row, now));
+                        events.push(event(feature, value, row));
                     }
                     Checked::Widen(schema) => unknown.push((feature.name.clone(), *schema)),
                     Checked::Wrong(wrong) => violations.extend(wrong),
@@ -147,17 +147,6 @@ impl FeatureStore {
         } else {
             self.meters.refused(entity_type.map(CompiledEntityType::name), &violations);
             Err(violations)
-        }
-    }
-
-    fn event(&self, feature: &CompiledFeature, value: Value, row: &Row<'_>, now: Timestamp) -> FeatureEvent {
-        FeatureEvent {
-            feature: feature.name.clone(),
-            value: Some(value),
-            event_timestamp: row.event_timestamp,
-            expires_at: row.ttl.unwrap_or(feature.ttl).expires_at(now),
-            history_limit: feature.history_limit,
-            intent: Intent::Event,
         }
     }
 }
@@ -210,4 +199,15 @@ fn check_unknown(
         return Err(of_feature(ViolationCode::WrongType, message));
     }
     Ok((parsed, inferred))
+}
+
+fn event(feature: &CompiledFeature, value: Value, row: &Row<'_>) -> FeatureEvent {
+    FeatureEvent {
+        feature: feature.name.clone(),
+        value: Some(value),
+        event_timestamp: row.event_timestamp,
+        ttl: row.ttl.unwrap_or(feature.ttl),
+        history_limit: feature.history_limit,
+        intent: Intent::Event,
+    }
 }

@@ -311,8 +311,9 @@ impl FeatureStore {
         let computed =
             entity_type.computed().iter().filter_map(|computed| entity_type.features.get(&computed.feature));
         let derived = computed.map(|feature| feature.ttl.expires_at(now));
-        let latest =
-            latest_expiry(events.into_iter().map(|event| event.expires_at).chain(derived).chain([Some(now)]));
+        let latest = latest_expiry(
+            events.into_iter().map(|event| event.ttl.expires_at(now)).chain(derived).chain([Some(now)]),
+        );
         let until = latest.map(|at| at + self.settings.history_ttl);
         Ok(self.store.intern(provenance, until).await?)
     }

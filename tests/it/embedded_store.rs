@@ -193,16 +193,22 @@ async fn directories_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
-async fn a_newer_format_is_refused() {
+async fn another_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    in_tables(directory.path(), |transaction| {
-        let meta = redb::TableDefinition::<&str, u64>::new("meta");
-        transaction.open_table(meta).unwrap().insert("format", 7).unwrap();
-    });
-    let error = EmbeddedStore::open(directory.path(), &Options::default()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 7, supported: 1, .. }), "{error:?}");
+    let refused_with = |format: u64| {
+        in_tables(directory.path(), |transaction| {
+            let meta = redb::TableDefinition::<&str, u64>::new("meta");
+            transaction.open_table(meta).unwrap().insert("format", format).unwrap();
+        });
+        EmbeddedStore::open(directory.path(), &Options::default()).unwrap_err()
+    };
+    let error = refused_with(7);
+    assert!(matches!(error, OpenError::NewerFormat { found: 7, .. }), "{error:?}");
     assert!(error.to_string().contains("written by a newer version"), "{error}");
+    let error = refused_with(1);
+    assert!(matches!(error, OpenError::OlderFormat { found: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("written by an earlier version"), "{error}");
 }
 
 /// Changes the file of a closed store behind its back.

@@ -7,7 +7,7 @@ use feature_store::domain::draft::{Draft, FeatureEvent, Intent, NeedsHistory, St
 use feature_store::domain::name::{EntityKey, FeatureName};
 use feature_store::domain::provenance::ProvenanceId;
 use feature_store::domain::record::{Commit, CurrentChange, EntityRecords, FeatureRecords, Head};
-use feature_store::domain::time::{Span, Timestamp};
+use feature_store::domain::time::{Span, Timestamp, Ttl};
 use feature_store::domain::value::{FeatureType, Value};
 use feature_store::store::CommitOutcome;
 use proptest::prelude::*;
@@ -142,7 +142,11 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                     feature: feature(FEATURES[*of].0),
                     value: value(*of, *number),
                     event_timestamp: (*intent == Intent::Event).then(|| later(start, -ago * 1000)),
-                    expires_at: (*number > 2).then(|| now + Span::from_secs(3600 * u32::from(*number))),
+                    ttl: if *number > 2 {
+                        Ttl::After(Span::from_secs(3600 * u32::from(*number)))
+                    } else {
+                        Ttl::Never
+                    },
                     history_limit: *history_limit,
                     intent: *intent,
                 });

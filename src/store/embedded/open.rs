@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::tables::{META, Tables, meta};
 
 /// The layout of the tables that this version writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const FILE: &str = "feature-store.redb";
 
 /// How the store is opened.
@@ -53,6 +53,11 @@ pub enum OpenError {
         .path.display()
     )]
     NewerFormat { path: PathBuf, found: u64, supported: u64 },
+    #[error(
+        "the data file {} was written by an earlier version of the feature store (format {found}; this version reads {supported}): run that version, or start with an empty data directory",
+        .path.display()
+    )]
+    OlderFormat { path: PathBuf, found: u64, supported: u64 },
     #[error("the data directory {} cannot be used: {reason}", .path.display())]
     Other { path: PathBuf, reason: String },
 }
@@ -132,6 +137,9 @@ impl Place {
             Some(FORMAT) => Ok(()),
             Some(found) if found > FORMAT => {
                 Err(OpenError::NewerFormat { path: self.file.clone(), found, supported: FORMAT })
+            }
+            Some(found @ 1..FORMAT) => {
+                Err(OpenError::OlderFormat { path: self.file.clone(), found, supported: FORMAT })
             }
             Some(_) | None => Err(self.corrupt("it has no valid format number")),
         }

@@ -35,10 +35,12 @@ pub enum PreparedCurrent {
 impl PreparedCommit {
     pub fn new(commit: &Commit) -> Self {
         let entity = key::entity(&commit.entity);
+        let created_at = commit.head.created_at;
+        let changes = commit.changes.iter().map(|change| PreparedChange::new(&entity, change, created_at));
         Self {
             expected: commit.expected,
             head: commit.head,
-            changes: commit.changes.iter().map(|change| PreparedChange::new(&entity, change)).collect(),
+            changes: changes.collect(),
             retain_until: commit.retain_until,
             entity,
         }
@@ -46,12 +48,12 @@ impl PreparedCommit {
 }
 
 impl PreparedChange {
-    fn new(entity: &[u8], change: &FeatureChange) -> Self {
+    fn new(entity: &[u8], change: &FeatureChange, created_at: Timestamp) -> Self {
         let key = key::feature(entity, change.feature.as_str());
         let current = match &change.current {
             CurrentChange::Keep => PreparedCurrent::Keep,
             CurrentChange::Erase => PreparedCurrent::Erase,
-            CurrentChange::Set(current) => match encode_current(current) {
+            CurrentChange::Set(current) => match encode_current(current, created_at) {
                 envelope if envelope.len() > LARGE => PreparedCurrent::Large(envelope),
                 envelope => PreparedCurrent::Small(envelope),
             },

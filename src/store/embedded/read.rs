@@ -81,22 +81,28 @@ impl Reader<'_> {
         let features = load.features.iter().map(|(name, _)| {
             let stored = entity.feature(name.as_str());
             Ok(FeatureRecords {
-                current: stored.map_or(Ok(None), |stored| self.current(&key, stored))?,
+                current: stored.map_or(Ok(None), |stored| self.current(&key, &entity, stored))?,
                 history: if load.history { Some(self.superseded(&key, stored)?) } else { None },
             })
         });
         Ok(EntityRecords { head: Some(entity.head), features: features.collect::<Result<_, Fault>>()? })
     }
 
-    fn current(&mut self, key: &[u8], stored: &StoredFeature) -> Result<Option<Current>, Fault> {
+    fn current(
+        &mut self,
+        key: &[u8],
+        entity: &StoredEntity,
+        stored: &StoredFeature,
+    ) -> Result<Option<Current>, Fault> {
+        let created_at = entity.head.created_at;
         let decoded = match stored.current {
             StoredCurrent::Nowhere => return Ok(None),
-            StoredCurrent::Here(envelope) => decode_current(envelope),
+            StoredCurrent::Here(envelope) => decode_current(envelope, created_at),
             StoredCurrent::Large => {
                 let guard = opened(&mut self.large, self.transaction, LARGE)?
                     .get(key::feature(key, stored.name).as_slice())?;
                 let guard = guard.ok_or_else(|| Fault::corrupt(key, stored.name, "its value is missing"))?;
-                decode_current(guard.value())
+                decode_current(guard.value(), created_at)
             }
         };
         decoded.map(Some).map_err(|reason| Fault::corrupt(key, stored.name, reason))

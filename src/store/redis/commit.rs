@@ -43,7 +43,7 @@ impl RedisStore {
             match &change.current {
                 CurrentChange::Keep => {}
                 CurrentChange::Set(current) => {
-                    let envelope = encode_current(current);
+                    let envelope = encode_current(current, commit.head.created_at);
                     let value = current.record.value.as_ref();
                     if is_large(value, envelope.len()) {
                         large_set.extend([name(), Argument::Bytes(envelope.into())]);

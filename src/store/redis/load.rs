@@ -11,7 +11,7 @@ use super::link::{command, send};
 use super::reply;
 use crate::domain::envelope::{decode_current, decode_superseded};
 use crate::domain::name::FeatureName;
-use crate::domain::record::{Current, EntityRecords, FeatureRecords, Record};
+use crate::domain::record::{Current, EntityRecords, FeatureRecords, Head, Record};
 use crate::domain::time::Timestamp;
 use crate::domain::value::FeatureType;
 use crate::store::{Load, StoreError, parse_head};
@@ -139,35 +139,42 @@ fn entity(load: &Load<'_>, keys: &EntityKeys, replies: &mut Replies) -> Result<E
     };
     let mut features = Vec::with_capacity(load.features.len());
     for (name, feature_type) in load.features {
-        let in_main = current(main.next(), &keys.main, name)?;
-        let in_large =
-            if may_be_large(*feature_type) { current(large.next(), &keys.large, name)? } else { None };
-        features.push(FeatureRecords { current: newer(in_main, in_large), history: None });
+        let in_main = main.next().ok_or_else(|| unexpected("HMGET"))?;
+        let in_large = if may_be_large(*feature_type) {
+            large.next().ok_or_else(|| unexpected("HMGET"))?
+        } else {
+            Reply::Null
+        };
+        // A part that outlived the head is nothing, and its times are relative to nothing.
+        let current = match &head {
+            Some(head) => {
+                newer(current(in_main, &keys.main, head, name)?, current(in_large, &keys.large, head, name)?)
+            }
+            None => None,
+        };
+        features.push(FeatureRecords { current, history: None });
     }
     if load.history {
         for ((name, _), records) in load.features.iter().zip(&mut features) {
             let key = keys.history(name);
-            records.history = Some(history(next(replies, &key, "ZREVRANGE")?, &key, name)?);
-        }
-    }
-    if head.is_none() {
-        // A part that outlived the head is nothing.
-        for records in &mut features {
-            *records = FeatureRecords { current: None, history: load.history.then(Vec::new) };
+            let members = next(replies, &key, "ZREVRANGE")?;
+            records.history = Some(if head.is_some() { history(members, &key, name)? } else { Vec::new() });
         }
     }
     Ok(EntityRecords { head, features })
 }
 
-fn current(reply: Option<Reply>, key: &Bytes, name: &FeatureName) -> Result<Option<Current>, StoreError> {
-    match reply {
-        None => Err(unexpected("HMGET")),
-        Some(Reply::Null) => Ok(None),
-        Some(reply) => {
-            let bytes = reply::bytes(reply).ok_or_else(|| unexpected("HMGET"))?;
-            decode_current(&bytes).map(Some).map_err(|reason| corrupt(key, name.as_str(), reason))
-        }
+fn current(
+    reply: Reply,
+    key: &Bytes,
+    head: &Head,
+    name: &FeatureName,
+) -> Result<Option<Current>, StoreError> {
+    if reply == Reply::Null {
+        return Ok(None);
     }
+    let bytes = reply::bytes(reply).ok_or_else(|| unexpected("HMGET"))?;
+    decode_current(&bytes, head.created_at).map(Some).map_err(|reason| corrupt(key, name.as_str(), reason))
 }
 
 /// A feature is in one of the hashes only, unless its type was changed and changed back.
