@@ -11,7 +11,7 @@ use feature_store::domain::envelope::{decode_current, encode_current};
 use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use feature_store::domain::provenance::ProvenanceId;
 use feature_store::domain::record::{Current, EntityRecords, FeatureRecords, Head, Record};
-use feature_store::domain::time::{Span, Timestamp};
+use feature_store::domain::time::{Span, Timestamp, Ttl};
 use feature_store::domain::value::{FeatureType, Value};
 
 fn main() {
@@ -53,13 +53,13 @@ mod codec {
     #[divan::bench(args = KINDS)]
     fn encode(bencher: Bencher<'_, '_>, kind: &str) {
         let current = current(value(kind));
-        bencher.bench(|| encode_current(black_box(&current)));
+        bencher.bench(|| encode_current(black_box(&current), time(0)));
     }
 
     #[divan::bench(args = KINDS)]
     fn decode(bencher: Bencher<'_, '_>, kind: &str) {
-        let bytes = encode_current(&current(value(kind)));
-        bencher.bench(|| decode_current(black_box(&bytes)));
+        let bytes = encode_current(&current(value(kind)), time(0));
+        bencher.bench(|| decode_current(black_box(&bytes), time(0)));
     }
 }
 
@@ -89,7 +89,7 @@ mod core {
             feature: name.clone(),
             value: Some(Value::Float64(2.0)),
             event_timestamp: Some(time(60)),
-            expires_at: Some(time(4000)),
+            ttl: Ttl::After(Span::from_secs(3600)),
             history_limit: 9,
             intent: Intent::Event,
         };
