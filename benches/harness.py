@@ -191,15 +191,17 @@ def http_request(method: str, path: str, body=None) -> bytes:
 def wrk(server: Server, requests: Requests, seconds: float, connections: int) -> dict:
     """Requests a second, latencies in ms, and the processor time a request in µs."""
     before = server.processor_seconds()
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", ROOT / "benches/wrk/ready_made.lua", server.url]
+    command = ["wrk", "-t1", "--timeout", "10s", f"-c{connections}", f"-d{seconds}s", "-s",
+               ROOT / "benches/wrk/ready_made.lua", server.url]  # fmt: skip
     run = subprocess.run(command, env=os.environ | {"REQUESTS": str(requests.path)}, capture_output=True, text=True)
     line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT")), None)
     if line is None:
         sys.exit(f"wrk on {server.name}: {run.stdout}{run.stderr}")
     rate, p50, p99, count, failed = map(float, line.split()[1:])
-    if failed:
+    # A peer may drop a connection now and then; of our own requests none may fail.
+    if failed > (0.05 * count if server.name == "feast" else 0):
         sys.exit(f"{server.name}: {failed:.0f} of {count:.0f} requests failed")
-    return {"rate": rate, "p50_ms": p50, "p99_ms": p99,
+    return {"rate": rate * (1 - failed / max(count, 1)), "failed": failed, "p50_ms": p50, "p99_ms": p99,
             "cpu_us": (server.processor_seconds() - before) / max(count, 1) * 1e6}  # fmt: skip
 
 
