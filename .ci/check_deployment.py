@@ -218,6 +218,11 @@ def check_reaching(where: str, document: dict, workloads: list[dict], everywhere
         expect(spec.get("minReplicas", 1) >= 2, f"{where}: fewer than two replicas")
         for scaled in found:
             expect("replicas" not in scaled["spec"], f"{label(scaled)}: replicas, which {label(document)} owns")
+    elif kind == "PodMonitor":
+        found = selected(spec["selector"]["matchLabels"], workloads)
+        expect(found, f"{where}: its selector matches no pods")
+        for endpoint in spec["podMetricsEndpoints"]:
+            expect(endpoint["port"] in ports(found), f"{where}: its pods have no port {endpoint['port']}")
     elif kind == "NetworkPolicy":
         found = selected(spec["podSelector"].get("matchLabels", {}), workloads)
         expect(found, f"{where}: its selector matches no pods")
@@ -271,6 +276,10 @@ def check_kubernetes(rendered: Path | None, version: str) -> None:
     seen: set[Path] = set()
     directories = sorted({path.parent for path in K8S.rglob("kustomization.y*ml")})
     sets = {directory: gather(directory, seen) for directory in directories}
+    for directory in directories:
+        # A component is nothing by itself: it is checked together with what it is added to.
+        if any(d["kind"] == "Component" for d in load(directory / "kustomization.yaml")):
+            sets[directory] = sets[K8S / "base"] + sets[directory]
     for path in sorted(p for p in K8S.rglob("*") if p.is_file()):
         expect(path in seen, f"{path}: no kustomization lists it")
     if rendered:

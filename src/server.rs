@@ -1,6 +1,7 @@
 //! Puts the parts together and serves until told to stop.
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
 use crate::http::{App, AppParts, Lifecycle, RequestLimits};
 use crate::monitor::Performance;
+use crate::monitor::webhook::Webhook;
 use crate::service::FeatureStore;
 use crate::service::embeddings::EmbeddingProvider;
+use crate::service::watch::Watch;
 use crate::store::embedded::{EmbeddedStore, OpenError, Options};
 use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
@@ -31,6 +34,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the embedding provider cannot be used: {0}")]
     Embeddings(String),
+    #[error("alerts cannot be told to anybody: {0}")]
+    Webhook(String),
+    #[error("metrics_listen: cannot listen on {0}: {1}")]
+    MetricsListen(SocketAddr, std::io::Error),
     #[error("metrics cannot be recorded: {0}")]
     Metrics(String),
     #[error("serving ended: {0}")]
@@ -111,19 +118,30 @@ pub async fn run(
         None => store,
     };
     let embeddings = embedding_provider(config)?;
+    let store = FeatureStore::new(store, clock, config.settings(), embeddings, performance.clone());
+    let store = Arc::new(store);
+    let webhook = config.webhook().map(Webhook::new).transpose().map_err(StartError::Webhook)?.map(Arc::new);
     let app = App::new(AppParts {
         started_at,
-        store: Arc::new(FeatureStore::new(store, clock, config.settings(), embeddings, performance)),
+        watch: performance.map(|of| Arc::new(Watch::new(store.clone(), of, config.watch()))),
+        webhook,
+        metrics_apart: config.metrics_listen.is_some(),
+        store,
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
         metrics,
     });
-    let background = [
+    let mut background = vec![
         tokio::spawn(keep_registry_fresh(app.clone(), config.registry_refresh.as_duration())),
         tokio::spawn(keep_reaping(app.clone(), config.reap_interval.as_duration())),
         tokio::spawn(keep_metrics_small(app.clone())),
+        tokio::spawn(keep_watching(app.clone(), config.alerts.interval.as_duration())),
+        tokio::spawn(keep_telling(app.clone())),
     ];
+    if let Some(address) = config.metrics_listen {
+        background.push(serve_metrics(address, &app).await?);
+    }
     let limits = RequestLimits {
         max_body_bytes: config.max_body_bytes,
         timeout: config.request_timeout.as_duration(),
@@ -188,6 +206,33 @@ impl axum::serve::Listener for TcpNoDelay {
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         self.0.local_addr()
+    }
+}
+
+/// Serves metrics alone on an address of their own.
+async fn serve_metrics(address: SocketAddr, app: &App) -> Result<JoinHandle<()>, StartError> {
+    let failed = |error| StartError::MetricsListen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let router = crate::http::metrics_router(app.clone());
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "metrics are no longer served");
+        }
+    }))
+}
+
+async fn keep_watching(app: App, every: Duration) {
+    let Some(watch) = app.watch.clone() else { return };
+    loop {
+        watch.look().await;
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn keep_telling(app: App) {
+    if let (Some(watch), Some(webhook)) = (&app.watch, &app.webhook) {
+        webhook.run(watch.subscribe()).await;
     }
 }
 

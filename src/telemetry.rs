@@ -103,4 +103,13 @@ fn describe() {
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
     describe_gauge!("process_open_fds", "Open file descriptors.");
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started.");
+    describe_gauge!("feature_store_alert_firing", "1 while an alert fires, by the server's own judgement.");
+    describe_counter!(
+        "feature_store_alert_webhook_attempts_total",
+        "Attempts to tell the receiver of alerts, by outcome."
+    );
+    describe_gauge!("feature_store_store_up", "Whether the store answered the last ping.");
+    describe_gauge!("feature_store_store_ping_seconds", Unit::Seconds, "How long the last ping took.");
+    describe_gauge!("feature_store_store_used_bytes", Unit::Bytes, "Memory or disk that the store uses.");
+    describe_gauge!("feature_store_store_max_bytes", Unit::Bytes, "Memory that the store may use.");
 }

@@ -1,7 +1,7 @@
 //! What is refused at the start: keys that nobody knows, and settings that contradict each other.
 
 use figment::providers::Serialized;
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::{Config, ConfigError, EmbeddingChoice, StoreChoice};
@@ -110,6 +110,40 @@ impl Config {
                 origin("redis_key_prefix")
             ));
         }
+        if self.metrics_listen.is_some() && !self.enable_monitoring {
+            return refuse(format!("{} is set, but enable_monitoring is false", origin("metrics_listen")));
+        }
+        if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
+            return refuse(format!("{} and {} are the same", origin("metrics_listen"), origin("listen")));
+        }
+        let alerts = &self.alerts;
+        for (key, share) in [
+            ("alerts.margin", alerts.margin),
+            ("alerts.cache_hit_rate", alerts.cache_hit_rate),
+            ("alerts.error_rate", alerts.error_rate),
+            ("alerts.memory", alerts.memory),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return refuse(format!("{} must be from 0 to 1", origin(key)));
+            }
+        }
+        if !(5_000..=3_600_000).contains(&alerts.window.as_millis()) {
+            return refuse(format!("{} must be from 5s to 1h", origin("alerts.window")));
+        }
+        if let Some(url) = &alerts.webhook_url {
+            if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+                return refuse(format!(
+                    "{} must start with http:// or https://",
+                    origin("alerts.webhook_url")
+                ));
+            }
+            if !self.enable_monitoring {
+                return refuse(format!(
+                    "{} is set, but enable_monitoring is false",
+                    origin("alerts.webhook_url")
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -120,13 +154,26 @@ pub(super) fn refuse_unknown_keys(figment: &Figment) -> Result<(), ConfigError> 
     let known = defaults.data().map_err(|error| ConfigError(explain(&error)))?;
     let known = known.get(&Profile::Default).cloned().unwrap_or_default();
     let given = figment.data().map_err(|error| ConfigError(explain(&error)))?;
-    for key in given.get(&Profile::Default).into_iter().flat_map(Dict::keys) {
-        if !known.contains_key(key) {
-            let origin =
-                figment.find_metadata(key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
-            let hint =
-                closest(key, known.keys()).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
+    let given = given.get(&Profile::Default).cloned().unwrap_or_default();
+    refuse_unknown_in("", &given, &known, figment)
+}
+
+/// As [`refuse_unknown_keys`], in one table; `path` is what its keys are called before their names.
+fn refuse_unknown_in(path: &str, given: &Dict, known: &Dict, figment: &Figment) -> Result<(), ConfigError> {
+    for (name, value) in given {
+        let key = format!("{path}{name}");
+        match (known.get(name), value) {
+            (Some(Value::Dict(_, known)), Value::Dict(_, given)) => {
+                refuse_unknown_in(&format!("{key}."), given, known, figment)?;
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                let origin =
+                    figment.find_metadata(&key).map_or_else(String::new, |m| format!(" ({})", describe(m)));
+                let hint = closest(name, known.keys())
+                    .map_or_else(String::new, |name| format!("; did you mean {path}{name}?"));
+                return Err(ConfigError(format!("there is no setting {key}{origin}{hint}")));
+            }
         }
     }
     Ok(())

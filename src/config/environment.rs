@@ -48,7 +48,7 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 11] = [
     "store_url",
     "redis_host",
     "redis_username",
@@ -58,6 +58,8 @@ const TEXTS: [&str; 9] = [
     "embedding_url",
     "embedding_model",
     "embedding_api_key",
+    "alerts__webhook_url",
+    "alerts__instance",
 ];
 
 impl Provider for Environment {

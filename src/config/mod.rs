@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a file, then the environment. A key that nobody knows, or two
 //! that contradict each other, stop the start with the key's name and where it came from.
 
+pub mod alerts;
 mod check;
 mod environment;
 #[cfg(test)]
@@ -18,8 +19,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
 use crate::monitor::Cardinality;
+use crate::monitor::webhook::WebhookConfig;
+use crate::service::watch::WatchSettings;
 use crate::service::{Limits, Settings};
 
+use self::alerts::AlertsConfig;
 use self::check::{explain, refuse_unknown_keys};
 use self::environment::Environment;
 
@@ -93,6 +97,9 @@ pub struct Config {
     pub metrics_max_entity_types: usize,
     /// So many features are watched for freshness, each with labels of its own.
     pub metrics_max_features: usize,
+    /// Where `/metrics` is served instead of on `listen`.
+    pub metrics_listen: Option<SocketAddr>,
+    pub alerts: AlertsConfig,
     pub max_body_bytes: usize,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
@@ -215,6 +222,8 @@ impl Default for Config {
             enable_monitoring: true,
             metrics_max_entity_types: 100,
             metrics_max_features: 500,
+            metrics_listen: None,
+            alerts: AlertsConfig::default(),
             max_body_bytes: 16 << 20,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
@@ -293,6 +302,27 @@ impl Config {
         Cardinality { entity_types: self.metrics_max_entity_types, features: self.metrics_max_features }
     }
 
+    pub fn watch(&self) -> WatchSettings {
+        WatchSettings {
+            rules: self.alerts.rules(),
+            patience: self.alerts.patience(),
+            window_seconds: (self.alerts.window.as_millis() / 1000) as u32,
+            min_samples: self.alerts.min_samples,
+            stale_after: self.alerts.stale_after,
+            timeout: self.readiness_timeout.as_duration(),
+        }
+    }
+
+    /// `None`: nobody is to be told.
+    pub fn webhook(&self) -> Option<WebhookConfig> {
+        let named = self.alerts.instance.clone();
+        Some(WebhookConfig {
+            url: self.alerts.webhook_url.clone()?,
+            timeout: self.alerts.webhook_timeout.as_duration(),
+            instance: named.unwrap_or_else(|| format!("{}:{}", host_name(), self.listen.port())),
+        })
+    }
+
     pub fn settings(&self) -> Settings {
         Settings {
             defaults: Defaults {
@@ -312,4 +342,10 @@ impl Config {
             },
         }
     }
+}
+
+/// The machine's name, which in Kubernetes is the pod's.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

@@ -74,6 +74,23 @@ fn a_wrong_key_stops_the_start_with_its_name_and_origin() {
 }
 
 #[test]
+fn tables_nest_and_their_keys_are_known_too() {
+    let config =
+        load(&[("FEATURE_STORE_ALERTS__WINDOW", "10m"), ("FEATURE_STORE_ALERTS__FOR", "0")]).unwrap();
+    assert_eq!(config.alerts.window, Span::from_secs(600));
+    assert_eq!(config.alerts.fire_after, Duration0::default());
+    let config = load_file("[alerts]\nretrieval_p99 = \"50ms\"\nmemory = 1\n").unwrap();
+    assert_eq!(config.alerts.retrieval_p99, Span::of_millis(50));
+    let error = load_file("[alerts]\nwindwo = 5").unwrap_err();
+    assert!(error.contains("alerts.windwo (") && error.contains("feature-store.toml"), "{error}");
+    assert!(error.contains("did you mean alerts.window"), "{error}");
+    let error = load(&[("FEATURE_STORE_ALERTS__WINDWO", "5")]).unwrap_err();
+    assert!(error.contains("alerts.windwo"), "{error}");
+    let error = load(&[("FEATURE_STORE_ALERTS__WINDOW", "soon")]).unwrap_err();
+    assert!(error.contains("alerts.window"), "{error}");
+}
+
+#[test]
 fn contradictions_stop_the_start() {
     for environment in [
         [("FEATURE_STORE_STORE_URL", "redis://a"), ("REDIS_HOST", "b")].as_slice(),
@@ -98,11 +115,17 @@ fn contradictions_stop_the_start() {
             ("FEATURE_STORE_EMBEDDING_TIMEOUT", "30"),
         ],
         &[("FEATURE_STORE_REDIS_KEY_PREFIX", "a{b")],
+        &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:8080")],
+        &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:1"), ("FEATURE_STORE_ENABLE_MONITORING", "false")],
+        &[("FEATURE_STORE_ALERTS__MEMORY", "1.5")],
+        &[("FEATURE_STORE_ALERTS__WINDOW", "1s")],
+        &[("FEATURE_STORE_ALERTS__WEBHOOK_URL", "alertmanager:9093")],
     ] {
         let error = load(environment).unwrap_err();
         assert!(
             environment.iter().any(|(key, _)| {
                 let name = key.strip_prefix("FEATURE_STORE_").unwrap_or(key).to_ascii_lowercase();
+                let name = name.replace("__", ".");
                 error.contains(&name)
             }) || error.contains("redis_password"),
             "{error}"

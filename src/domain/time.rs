@@ -139,6 +139,11 @@ impl Span {
         Self(secs as u64 * 1000)
     }
 
+    pub const fn of_millis(millis: u32) -> Self {
+        assert!(millis > 0, "a span is above zero");
+        Self(millis as u64)
+    }
+
     pub fn as_millis(self) -> u64 {
         self.0
     }

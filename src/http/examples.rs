@@ -73,11 +73,20 @@ pub fn response(operation_id: &str) -> Option<Value> {
         "list_jobs" => json!({"jobs": [job()]}),
         "get_job" | "cancel_job" | "recompute_features" => job(),
         "get_health" => {
-            json!({"status": "healthy", "warnings": [], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",
+            json!({"status": "healthy", "warnings": [],
+                "checks": [{"name": "store", "status": "pass", "message": "answered within 0.2 ms"}], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",
                 "uptime_seconds": 3600.5, "redis_connected": true,
                 "store": {"backend": "redis", "connected": true, "latency_ms": 0.2, "server_version": "7.2.4",
                     "role": "master", "used_bytes": 1_048_576, "eviction_policy": "noeviction"},
                 "registry": {"loaded": true, "revision": 4, "entity_types": 2, "feature_services": 1}})
+        }
+        "list_alerts" => {
+            json!({"evaluated_at": "2026-01-02T04:00:00Z", "window_seconds": 300, "firing": 1, "alerts": [{
+                "alert": "stale_features", "alertname": "FeatureStoreStaleFeatures", "severity": "warning",
+                "state": "firing", "since": "2026-01-02T03:50:00Z", "reading": 1.0, "bad": "above", "threshold": 0.0,
+                "clears_at": 0.0, "summary": "The newest value of features is too old: their pipeline may be dead",
+                "detail": "product.price"}],
+                "webhook": {"last_delivered_at": "2026-01-02T03:59:30Z", "failure": null}})
         }
         "get_performance_metrics" => {
             let mut window = window_of_type();

@@ -11,6 +11,7 @@ use super::App;
 use super::answer::Json;
 use super::problem::{Problem, ReadProblems};
 use crate::domain::time::Timestamp;
+use crate::service::StoreDescription;
 
 /// Whether the server is on its way down, which makes it unready.
 #[derive(Debug, Default)]
@@ -97,8 +98,10 @@ pub enum HealthStatus {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct HealthResponse {
     status: HealthStatus,
-    /// What needs attention.
+    /// What needs attention: the messages of the checks that do not pass.
     warnings: Vec<String>,
+    /// Everything that was looked at.
+    checks: Vec<HealthCheck>,
     version: &'static str,
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
@@ -108,6 +111,33 @@ pub struct HealthResponse {
     redis_connected: Option<bool>,
     store: StoreHealth,
     registry: RegistryHealth,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    Pass,
+    /// The server serves, but is `degraded`.
+    Warn,
+    /// The server is `unhealthy`.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct HealthCheck {
+    /// `store`, `role`, `eviction`, `memory`, `registry`, `alerts` or `lifecycle`; those of Redis
+    /// only where Redis answered.
+    name: &'static str,
+    status: CheckStatus,
+    message: String,
+}
+
+impl HealthCheck {
+    fn new(name: &'static str, status: CheckStatus, message: impl Into<String>) -> Self {
+        Self { name, status, message: message.into() }
+    }
 }
 
 /// How the store is.
@@ -153,33 +183,38 @@ pub async fn get_health(State(app): State<App>) -> Response {
         Err(_) => None,
     };
     let described = described.and_then(Result::ok).unwrap_or_default();
-    let mut warnings = Vec::new();
-    if let Err(problem) = &latency {
-        warnings.push(problem.detail.clone());
-    }
-    if app.lifecycle.is_stopping() {
-        warnings.push("the server is shutting down".to_owned());
-    }
-    if let Some(policy) = described.eviction_policy.as_deref().filter(|policy| *policy != "noeviction") {
-        warnings.push(format!("Redis may evict features: maxmemory-policy is {policy}, not noeviction"));
-    }
-    if let (Some(used), Some(max)) = (described.used_bytes, described.max_bytes)
-        && used as f64 > max as f64 * 0.9
-    {
-        warnings.push("Redis has less than a tenth of its memory left".to_owned());
-    }
+    let connected = latency.is_ok();
+    let mut checks = vec![match &latency {
+        Ok(elapsed) => {
+            let message = format!("answered within {:.1} ms", elapsed.as_secs_f64() * 1000.0);
+            HealthCheck::new("store", CheckStatus::Pass, message)
+        }
+        Err(problem) => HealthCheck::new("store", CheckStatus::Fail, problem.detail.clone()),
+    }];
+    checks.extend(checks_of_redis(&described));
     let snapshot = app.store.registry().snapshot();
     let loaded = app.store.registry().is_loaded();
-    let connected = latency.is_ok();
-    let status = match (connected && loaded, warnings.is_empty()) {
-        (false, _) => HealthStatus::Unhealthy,
-        (true, false) => HealthStatus::Degraded,
-        (true, true) => HealthStatus::Healthy,
+    checks.push(match loaded {
+        true => HealthCheck::new("registry", CheckStatus::Pass, format!("at revision {}", snapshot.revision)),
+        false => HealthCheck::new("registry", CheckStatus::Fail, "it was not read from the store yet"),
+    });
+    checks.extend(check_of_alerts(&app));
+    if app.lifecycle.is_stopping() {
+        checks.push(HealthCheck::new("lifecycle", CheckStatus::Warn, "the server is shutting down"));
+    }
+    let any = |status| checks.iter().any(|check| check.status == status);
+    let status = match (any(CheckStatus::Fail), any(CheckStatus::Warn)) {
+        (true, _) => HealthStatus::Unhealthy,
+        (false, true) => HealthStatus::Degraded,
+        (false, false) => HealthStatus::Healthy,
     };
+    let warnings = checks.iter().filter(|check| check.status != CheckStatus::Pass);
+    let warnings = warnings.map(|check| check.message.clone()).collect();
     let now = app.store.now();
     Json(HealthResponse {
         status,
         warnings,
+        checks,
         version: env!("CARGO_PKG_VERSION"),
         started_at: app.started_at,
         uptime_seconds: now.seconds_since(app.started_at),
@@ -202,4 +237,51 @@ pub async fn get_health(State(app): State<App>) -> Response {
         },
     })
     .into_response()
+}
+
+/// What Redis says of itself; nothing where there is none, or where it does not say.
+fn checks_of_redis(described: &StoreDescription) -> Vec<HealthCheck> {
+    let mut checks = Vec::new();
+    if let Some(role) = &described.role {
+        let (status, message) = match role.as_str() {
+            "master" => (CheckStatus::Pass, "Redis is a primary".to_owned()),
+            other => (CheckStatus::Warn, format!("Redis is a {other}, and will refuse writes")),
+        };
+        checks.push(HealthCheck::new("role", status, message));
+    }
+    if let Some(policy) = &described.eviction_policy {
+        checks.push(match policy.as_str() {
+            "noeviction" => HealthCheck::new("eviction", CheckStatus::Pass, "Redis never evicts"),
+            _ => {
+                let message =
+                    format!("Redis may evict features: maxmemory-policy is {policy}, not noeviction");
+                HealthCheck::new("eviction", CheckStatus::Warn, message)
+            }
+        });
+    }
+    if let (Some(used), Some(max)) = (described.used_bytes, described.max_bytes) {
+        let (used, max) = (used as f64, max as f64);
+        checks.push(match used > max * 0.9 {
+            true => {
+                let message = "Redis has less than a tenth of its memory left";
+                HealthCheck::new("memory", CheckStatus::Warn, message)
+            }
+            false => {
+                let message = format!("Redis uses {:.0}% of its memory", used / max * 100.0);
+                HealthCheck::new("memory", CheckStatus::Pass, message)
+            }
+        });
+    }
+    checks
+}
+
+/// Whether any alert fires; `None` where nothing is watched.
+fn check_of_alerts(app: &App) -> Option<HealthCheck> {
+    let latest = app.watch.as_ref()?.latest();
+    let firing = latest.standings.iter().filter(|standing| standing.state.is_firing());
+    let names: Vec<&str> = firing.map(|standing| standing.rule.alert.as_str()).collect();
+    Some(match names.as_slice() {
+        [] => HealthCheck::new("alerts", CheckStatus::Pass, "none fires"),
+        names => HealthCheck::new("alerts", CheckStatus::Warn, format!("firing: {}", names.join(", "))),
+    })
 }

@@ -2,6 +2,7 @@
 //! with its routes' request and response types beside them.
 
 mod access;
+mod alerts;
 mod answer;
 mod batch;
 mod compute;
@@ -41,7 +42,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use utoipa_axum::routes;
 
 use crate::domain::time::Timestamp;
+use crate::monitor::webhook::Webhook;
 use crate::service::FeatureStore;
+use crate::service::watch::Watch;
 
 use self::access::{Access, Routes};
 use self::gate::Gate;
@@ -62,6 +65,12 @@ pub struct AppParts {
     pub readiness_timeout: Duration,
     /// `None`: monitoring is off.
     pub metrics: Option<PrometheusHandle>,
+    /// Whether metrics have an address of their own, and are not served with the API.
+    pub metrics_apart: bool,
+    /// `None`: monitoring is off.
+    pub watch: Option<Arc<Watch>>,
+    /// `None`: nobody is told of alerts.
+    pub webhook: Option<Arc<Webhook>>,
 }
 
 impl App {
@@ -120,6 +129,7 @@ fn routes() -> Routes {
         .add(Read, routes!(health::get_health))
         .add(Read, routes!(performance::get_performance_metrics))
         .add(Read, routes!(performance::get_freshness))
+        .add(Read, routes!(alerts::list_alerts))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }
@@ -127,6 +137,11 @@ fn routes() -> Routes {
 /// The OpenAPI document of this build, as committed in `openapi/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     document::finish(routes().into_openapi())
+}
+
+/// Metrics alone, for an address of their own.
+pub fn metrics_router(app: App) -> Router {
+    Router::new().route("/metrics", axum::routing::get(spec::get_metrics_apart)).with_state(app)
 }
 
 /// The whole application, ready to be served.

@@ -9,7 +9,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
 use super::performance::monitoring_is_off;
-use super::problem::{Problem, ReadProblems};
+use super::problem::{Code, Problem, ReadProblems};
 use super::schemas::{FeatureNames, VersionMatch, VersionNumber};
 use crate::domain::name::{EntityId, EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
 use crate::monitor::process;
@@ -43,13 +43,21 @@ pub fn base() -> utoipa::openapi::OpenApi {
 
 /// Get the metrics
 ///
-/// In the Prometheus text format; 404 where `enable_monitoring` is off.
+/// In the Prometheus text format; 404 where `enable_monitoring` is off, or where they are served on
+/// an address of their own (`metrics_listen`).
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "health",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), ReadProblems))]
 pub async fn get_metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let Some(metrics) = &app.metrics else {
-        return Err(monitoring_is_off());
-    };
+    if app.metrics_apart {
+        let detail = "metrics are served on an address of their own (metrics_listen)";
+        return Err(Problem::new(StatusCode::NOT_FOUND, Code::InvalidRequest, detail));
+    }
+    get_metrics_apart(State(app)).await
+}
+
+/// The metrics, wherever they are served.
+pub async fn get_metrics_apart(State(app): State<App>) -> Result<Response, Problem> {
+    let Some(metrics) = &app.metrics else { return Err(monitoring_is_off()) };
     app.store.settle_performance();
     process::publish(app.started_at);
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

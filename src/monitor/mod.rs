@@ -4,12 +4,14 @@
 //! what was recorded into windows, which reports and alerts are made of; so a sample belongs to the
 //! second in which it was settled, by the server's clock.
 
+pub mod alerts;
 pub mod freshness;
 pub mod latency;
 pub mod performance;
 pub mod process;
 pub mod report;
 mod ring;
+pub mod webhook;
 
 pub use performance::{Kind, Performance, Tally};
 

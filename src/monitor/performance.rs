@@ -204,6 +204,11 @@ impl Performance {
         recorder
     }
 
+    /// The recorder of an entity type, if it was read or written before.
+    pub fn known_type(&self, name: &EntityType) -> Option<Arc<TypeRecorder>> {
+        self.types.load().get(name).cloned()
+    }
+
     /// The recorders of an entity type's features, by the schema that a request works with; `None`
     /// for a type beyond the limit.
     pub fn features_of(

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod snapshot;
+pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
-use crate::store::{Store, StoreDescription, StoreError};
+pub use crate::store::StoreDescription;
+use crate::store::{Store, StoreError};
 
 use self::embeddings::EmbeddingProvider;
 use self::jobs::Jobs;

@@ -57,7 +57,12 @@ fn exposed(text: &str) -> Metrics {
 #[tokio::test]
 async fn it_lists_what_a_server_exposes() {
     let mut redis = RedisServer::start(Durability::None);
-    let launch = Launch::on_redis(&redis).with("READINESS_TIMEOUT", "500ms");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1gb"]);
+    let launch = Launch::on_redis(&redis)
+        .with("READINESS_TIMEOUT", "500ms")
+        .with("ALERTS__INTERVAL", "50ms")
+        .with("ALERTS__FOR", "0")
+        .with("ALERTS__WEBHOOK_URL", "http://127.0.0.1:9");
     let server = launch.start().await;
     let client = &server.client;
     client
@@ -77,7 +82,11 @@ async fn it_lists_what_a_server_exposes() {
         (client.get_features("product/1", "names=price").await.status == 503).then_some(())
     })
     .await;
-    let text = client.get("/metrics").await.text();
+    let text = eventually("an attempt to tell somebody", || async {
+        let text = client.get("/metrics").await.text();
+        text.contains("feature_store_alert_webhook_attempts_total{").then_some(text)
+    })
+    .await;
     assert_eq!(exposed(&text), documented(), "{text}");
     for name in documented().keys() {
         let process = name.starts_with("process_");

@@ -4,6 +4,7 @@ use feature_store::config::Config;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::redis_process::eventually;
 use crate::test_server::{On, TestServer, on_redis};
 
 crate::on_both_stores![
@@ -190,4 +191,35 @@ async fn freshness_of_what_others_write_comes_with_reading_it() {
     assert_eq!(newest().await, Value::Null);
     reader.read("product/1", "names=price").await;
     assert_eq!(newest().await, json!(at));
+}
+
+#[tokio::test]
+async fn health_names_what_is_wrong_with_redis() {
+    let mut server = On::Redis.server().await;
+    let check = |health: &Value, name: &str| -> Value {
+        let checks = health["checks"].as_array().expect("checks");
+        checks.iter().find(|check| check["name"] == name).cloned().unwrap_or_default()
+    };
+    let health = server.get("/health").await.ok();
+    assert_eq!(health["status"], "healthy", "{health}");
+    for name in ["store", "role", "eviction", "registry", "alerts"] {
+        assert_eq!(check(&health, name)["status"], "pass", "{health}");
+    }
+    let redis = server.redis.as_ref().expect("a Redis");
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    // Less than what an empty server uses.
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let health = server.get("/health").await.ok();
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_eq!(check(&health, "eviction")["status"], "warn");
+    assert_eq!(check(&health, "memory")["status"], "warn");
+    assert!(check(&health, "eviction")["message"].as_str().is_some_and(|text| text.contains("allkeys-lru")));
+    server.redis.as_mut().expect("a Redis").kill();
+    let health = eventually("the outage to be noticed", || async {
+        let health = server.get("/health").await.ok();
+        (health["status"] == "unhealthy").then_some(health)
+    })
+    .await;
+    assert_eq!(check(&health, "store")["status"], "fail");
+    assert_eq!(json!([health["redis_connected"], health["store"]["connected"]]), json!([false, false]));
 }

@@ -136,7 +136,13 @@ fn its_settings_are_the_servers() {
     };
     let mut listed: Vec<String> = settings().into_iter().map(|(key, _)| key).collect();
     listed.sort_unstable();
-    let mut known: Vec<String> = known.keys().cloned().collect();
+    let mut known: Vec<String> = known
+        .iter()
+        .flat_map(|(key, value)| match value {
+            Value::Object(table) => table.keys().map(|inner| format!("{key}.{inner}")).collect(),
+            _ => vec![key.clone()],
+        })
+        .collect();
     known.sort_unstable();
     assert_eq!(listed, known);
 }
