@@ -10,6 +10,7 @@
 //! - [`embedding`] is where embeddings of texts come from;
 //! - [`store`] keeps what was decided, in a data directory or in Redis;
 //! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
+//! - [`keys`] are the API keys that requests show;
 //! - [`monitor`] is what the server knows of itself: latencies, freshness, alerts;
 //! - [`clock`] tells the time, and [`telemetry`] what happened.
 //!
@@ -21,6 +22,7 @@ pub mod config;
 pub mod domain;
 pub mod embedding;
 pub mod http;
+pub mod keys;
 pub mod monitor;
 pub mod server;
 pub mod service;

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::ServiceExt;
+use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
-use crate::http::{App, AppParts, Lifecycle, RequestLimits};
+use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits};
+use crate::keys::{Keys, KeysError, Rate};
 use crate::monitor::Performance;
 use crate::monitor::webhook::Webhook;
 use crate::service::FeatureStore;
@@ -40,6 +42,10 @@ pub enum StartError {
     MetricsListen(SocketAddr, std::io::Error),
     #[error("metrics cannot be recorded: {0}")]
     Metrics(String),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error("the audit log cannot be opened: {0}")]
+    AuditLog(std::io::Error),
     #[error("serving ended: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -97,6 +103,33 @@ fn embedding_provider(config: &Config) -> Result<Arc<dyn EmbeddingProvider>, Sta
     })
 }
 
+/// The keys that requests must show; `None` where nobody is asked.
+fn open_keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Keys>>, KeysError> {
+    let Some(source) = config.keys() else {
+        tracing::warn!(
+            "nobody is asked for a key: whoever reaches this server may read and change everything"
+        );
+        return Ok(None);
+    };
+    let rate = config.rate_limit.and_then(|per_second| Rate::new(per_second, config.rate_burst));
+    Ok(Some(Arc::new(Keys::open(&source, rate, clock.clone())?)))
+}
+
+/// Who is let in, and what is noted of them.
+fn doors(config: &Config, keys: Option<Arc<Keys>>) -> Result<Doors, StartError> {
+    let origins = config.cors_origins.iter();
+    Ok(Doors {
+        admittance: Admittance {
+            keys,
+            public_docs: config.public_docs,
+            public_metrics: config.public_metrics,
+            max_concurrent_requests: config.max_concurrent_requests,
+        },
+        audit: Audit::open(config.audit_log.as_deref()).map_err(StartError::AuditLog)?,
+        cors_origins: origins.filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+    })
+}
+
 /// Serves on `listener` until `shutdown` is done, then finishes what is under way.
 pub async fn run(
     config: &Config,
@@ -108,6 +141,8 @@ pub async fn run(
         true => Some(telemetry::init_metrics().map_err(StartError::Metrics)?),
         false => None,
     };
+    let keys = open_keys(config, &clock)?;
+    let doors = doors(config, keys.clone())?;
     let (store, backend) = open_store(config).await?;
     let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
     let started_at = clock.now();
@@ -136,6 +171,7 @@ pub async fn run(
         tokio::spawn(keep_registry_fresh(app.clone(), config.registry_refresh.as_duration())),
         tokio::spawn(keep_reaping(app.clone(), config.reap_interval.as_duration())),
         tokio::spawn(keep_metrics_small(app.clone())),
+        tokio::spawn(keep_keys_fresh(keys, config.reload_interval.as_duration())),
         tokio::spawn(keep_watching(app.clone(), config.alerts.interval.as_duration())),
         tokio::spawn(keep_telling(app.clone())),
     ];
@@ -146,7 +182,7 @@ pub async fn run(
         max_body_bytes: config.max_body_bytes,
         timeout: config.request_timeout.as_duration(),
     };
-    let router = crate::http::router(app.clone(), limits);
+    let router = crate::http::router(app.clone(), limits, doors);
     tracing::info!(address = %listener.local_addr()?, store = backend, "serving");
     let result = serve(listener, router, &app, config, shutdown).await;
     background.iter().for_each(JoinHandle::abort);
@@ -273,5 +309,13 @@ async fn keep_metrics_small(app: App) {
         if second.is_multiple_of(5) {
             metrics.run_upkeep();
         }
+    }
+}
+
+async fn keep_keys_fresh(keys: Option<Arc<Keys>>, every: Duration) {
+    let Some(keys) = keys else { return };
+    loop {
+        tokio::time::sleep(every).await;
+        keys.refresh().await;
     }
 }

@@ -51,6 +51,12 @@ fn describe() {
         Unit::Seconds,
         "Time from request to answer, by method and route."
     );
+    describe_counter!("feature_store_requests_refused_total", "Requests that were not let in, by reason.");
+    describe_gauge!("feature_store_api_keys", "API keys that are known.");
+    describe_counter!(
+        "feature_store_reload_failures_total",
+        "Times that a file which had changed could not be taken over."
+    );
     describe_gauge!("feature_store_http_requests_in_flight", "Requests being answered now.");
     describe_counter!("feature_store_features_read_total", "Features read, by status.");
     describe_counter!("feature_store_features_written_total", "Features written, by outcome.");

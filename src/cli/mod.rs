@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod healthcheck;
+mod keygen;
 mod openapi;
 mod serve;
 
@@ -30,6 +31,8 @@ enum Command {
     Serve,
     /// Check schema files, and run the tests in them.
     Check(check::Options),
+    /// Make an API key, and print its entry for the file of keys.
+    Keygen(keygen::Options),
     /// Print the OpenAPI document.
     Openapi,
     /// Start a server with a shop in it and walk through everything it does.
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => openapi::print(),
+        Command::Keygen(options) => keygen::run(&options),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
         Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
         Command::Demo(options) => demo::run(&options),

@@ -4,7 +4,7 @@ use figment::providers::Serialized;
 use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{Config, ConfigError, EmbeddingChoice, StoreChoice};
+use super::{AuthChoice, Config, ConfigError, EmbeddingChoice, StoreChoice};
 use crate::domain::compiled::MAX_MAX_VERSIONS;
 
 impl Config {
@@ -91,6 +91,7 @@ impl Config {
             ("max_features", self.max_features, 1),
             ("max_page_size", self.max_page_size, 1),
             ("max_body_bytes", self.max_body_bytes, 1024),
+            ("max_concurrent_requests", self.max_concurrent_requests, 1),
             ("embedding_batch_size", self.embedding_batch_size, 1),
             ("embedded_cache_bytes", self.embedded_cache_bytes, 1 << 20),
         ] {
@@ -98,6 +99,7 @@ impl Config {
                 return refuse(format!("{} must be at least {least}", origin(key)));
             }
         }
+        self.check_doors(&origin)?;
         if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {
             return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));
         }
@@ -141,6 +143,72 @@ impl Config {
                 return refuse(format!(
                     "{} is set, but enable_monitoring is false",
                     origin("alerts.webhook_url")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A setting's name with where it came from.
+type Origin<'a> = &'a dyn Fn(&str) -> String;
+
+impl Config {
+    /// Who is let in.
+    fn check_doors(&self, origin: Origin<'_>) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        if self.api_keys_file.is_some() && self.api_keys.is_some() {
+            return refuse(format!(
+                "{} and {} both say what the keys are: set one of them",
+                origin("api_keys_file"),
+                origin("api_keys")
+            ));
+        }
+        let has_keys = self.keys().is_some();
+        let open = match self.auth {
+            Some(AuthChoice::None) if has_keys => {
+                return refuse(format!("{} is none, but there are API keys", origin("auth")));
+            }
+            Some(AuthChoice::ApiKeys) if !has_keys => {
+                return refuse(format!(
+                    "{} is api_keys, but neither api_keys_file nor api_keys is set",
+                    origin("auth")
+                ));
+            }
+            Some(AuthChoice::None | AuthChoice::ApiKeys) => false,
+            None => !has_keys,
+        };
+        if open && !self.listen.ip().is_loopback() {
+            return refuse(format!(
+                "{} can be reached from elsewhere, and nobody would be asked for a key: set api_keys_file, or auth = \"none\" if that is meant",
+                origin("listen")
+            ));
+        }
+        for (key, is_set) in [
+            ("rate_limit", self.rate_limit.is_some()),
+            ("public_docs", !self.public_docs),
+            ("public_metrics", !self.public_metrics),
+        ] {
+            if is_set && !has_keys {
+                return refuse(format!("{} is for API keys, and there are none", origin(key)));
+            }
+        }
+        if self.rate_burst.is_some() && self.rate_limit.is_none() {
+            return refuse(format!("{} is set, but rate_limit is not", origin("rate_burst")));
+        }
+        for (key, rate) in [("rate_limit", self.rate_limit), ("rate_burst", self.rate_burst)] {
+            if rate == Some(0) {
+                return refuse(format!("{} must be at least 1", origin(key)));
+            }
+        }
+        for origin_of_page in &self.cors_origins {
+            let is_one = ["http://", "https://"].iter().any(|scheme| origin_of_page.starts_with(scheme))
+                && origin_of_page.matches('/').count() == 2
+                && axum::http::HeaderValue::from_str(origin_of_page).is_ok();
+            if !is_one {
+                return refuse(format!(
+                    "{}: {origin_of_page:?} is no origin; write https://host or https://host:port",
+                    origin("cors_origins")
                 ));
             }
         }

@@ -48,13 +48,16 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 14] = [
     "store_url",
     "redis_host",
     "redis_username",
     "redis_password",
     "redis_key_prefix",
     "data_dir",
+    "api_keys",
+    "api_keys_file",
+    "audit_log",
     "embedding_url",
     "embedding_model",
     "embedding_api_key",

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
+use crate::keys;
 use crate::monitor::Cardinality;
 use crate::monitor::webhook::WebhookConfig;
 use crate::service::watch::WatchSettings;
@@ -111,6 +112,28 @@ pub struct Config {
     pub max_batch_size: usize,
     pub max_features: usize,
     pub max_page_size: usize,
+    /// `none` or `api_keys`; without it, keys are asked for where there are any.
+    pub auth: Option<AuthChoice>,
+    /// A document of keys as JSON, YAML or TOML; read again when it changes.
+    pub api_keys_file: Option<PathBuf>,
+    /// The same document itself, as JSON or YAML; normally from the environment.
+    pub api_keys: Option<Secret>,
+    /// Whether `/docs` and `/openapi.json` need no key.
+    pub public_docs: bool,
+    /// Whether `/metrics` needs no key.
+    pub public_metrics: bool,
+    /// Requests a second that a key allows.
+    pub rate_limit: Option<u32>,
+    /// Requests at once that a key allows; as many as `rate_limit`, if not given.
+    pub rate_burst: Option<u32>,
+    /// Requests that are worked on at the same time; further ones are refused.
+    pub max_concurrent_requests: usize,
+    /// Where a line is appended for each change of the registry, deletion and rollback.
+    pub audit_log: Option<PathBuf>,
+    /// Origins whose pages may speak to the server.
+    pub cors_origins: Vec<String>,
+    /// How often keys and certificates are looked at for changes.
+    pub reload_interval: Span,
     /// Log filter, as in `info,feature_store=debug`.
     pub log: String,
     /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
@@ -159,6 +182,14 @@ pub enum EmbeddingChoice {
     OpenAi,
 }
 
+/// Whether requests must show a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthChoice {
+    None,
+    ApiKeys,
+}
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -171,6 +202,10 @@ impl Serialize for Secret {
 }
 
 impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -232,6 +267,17 @@ impl Default for Config {
             max_batch_size: 1000,
             max_features: 1000,
             max_page_size: 1000,
+            auth: None,
+            api_keys_file: None,
+            api_keys: None,
+            public_docs: true,
+            public_metrics: true,
+            rate_limit: None,
+            rate_burst: None,
+            max_concurrent_requests: 512,
+            audit_log: None,
+            cors_origins: Vec::new(),
+            reload_interval: Span::from_secs(1),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -296,6 +342,12 @@ impl Config {
             }
             None => StoreChoice::Embedded(self.data_dir.clone()),
         }
+    }
+
+    /// Where the keys come from; `None` where nobody is asked for one.
+    pub fn keys(&self) -> Option<keys::Source> {
+        let file = self.api_keys_file.clone().map(keys::Source::File);
+        file.or_else(|| Some(keys::Source::Text(self.api_keys.as_ref()?.expose().to_owned())))
     }
 
     pub fn cardinality(&self) -> Cardinality {

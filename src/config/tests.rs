@@ -115,6 +115,15 @@ fn contradictions_stop_the_start() {
             ("FEATURE_STORE_EMBEDDING_TIMEOUT", "30"),
         ],
         &[("FEATURE_STORE_REDIS_KEY_PREFIX", "a{b")],
+        &[("FEATURE_STORE_LISTEN", "0.0.0.0:8080")],
+        &[("FEATURE_STORE_AUTH", "api_keys")],
+        &[("FEATURE_STORE_AUTH", "none"), ("FEATURE_STORE_API_KEYS_FILE", "a")],
+        &[("FEATURE_STORE_API_KEYS", "keys: []"), ("FEATURE_STORE_API_KEYS_FILE", "a")],
+        &[("FEATURE_STORE_RATE_LIMIT", "5")],
+        &[("FEATURE_STORE_API_KEYS", "keys: []"), ("FEATURE_STORE_RATE_BURST", "5")],
+        &[("FEATURE_STORE_PUBLIC_METRICS", "false")],
+        &[("FEATURE_STORE_CORS_ORIGINS", "[\"*\"]")],
+        &[("FEATURE_STORE_MAX_CONCURRENT_REQUESTS", "0")],
         &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:8080")],
         &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:1"), ("FEATURE_STORE_ENABLE_MONITORING", "false")],
         &[("FEATURE_STORE_ALERTS__MEMORY", "1.5")],
@@ -131,6 +140,13 @@ fn contradictions_stop_the_start() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn who_can_be_reached_says_who_is_let_in() {
+    let listen = ("FEATURE_STORE_LISTEN", "0.0.0.0:8080");
+    assert!(load(&[listen, ("FEATURE_STORE_AUTH", "none")]).unwrap().keys().is_none());
+    assert!(load(&[listen, ("FEATURE_STORE_API_KEYS", "{\"keys\": []}")]).unwrap().keys().is_some());
 }
 
 #[test]

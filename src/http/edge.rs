@@ -11,18 +11,21 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use super::App;
+use super::audit::Audit;
 use super::gate::Gate;
 use super::meters::{RequestMeters, UNMATCHED};
 use super::problem::{Code, Problem};
 use crate::monitor::{Performance, Tally};
+use crate::service::principal::on_behalf;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the edge needs to know.
 pub struct Edge {
+    pub app: App,
     pub request_timeout: Duration,
     pub gate: Gate,
-    pub app: App,
+    pub audit: Audit,
     pub meters: RequestMeters,
     /// `None`: monitoring is off.
     pub performance: Option<Arc<Performance>>,
@@ -35,16 +38,27 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let method = request.method().clone();
     let is_http1 = request.version() < Version::HTTP_2;
     // The matched route and never the raw path, so that the labels stay few.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map(MatchedPath::as_str);
+    let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path(), key = tracing::field::Empty);
     let in_flight = edge.meters.in_flight();
-    let work = async {
-        match edge.gate.admit(route.as_ref(), &method) {
-            Ok(()) => next.run(request).await,
-            Err(problem) => problem.into_response(),
-        }
+    let admitted = edge.gate.admit(route, &method, request.headers());
+    let (principal, access) = match &admitted {
+        Ok(admitted) => (admitted.principal.clone(), admitted.access),
+        Err(refused) => (refused.principal.clone(), refused.access),
     };
-    let answer = tokio::time::timeout(edge.request_timeout, work).instrument(span.clone()).await;
+    if let Some(principal) = &principal {
+        span.record("key", &*principal.name);
+    }
+    let audited = Audit::concerns(access, &method, route.unwrap_or_default()).then(|| request.uri().clone());
+    let answer = match &admitted {
+        Ok(_) => {
+            let work = on_behalf(principal.clone(), next.run(request));
+            tokio::time::timeout(edge.request_timeout, work).instrument(span.clone()).await
+        }
+        Err(refused) => Ok(refused.problem.clone().into_response()),
+    };
+    drop(admitted);
     drop(in_flight);
     let mut response = answer.unwrap_or_else(|_| {
         let detail = "the server did not finish in time; a write may have been stored, and may be sent again";
@@ -53,7 +67,8 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let elapsed = started.elapsed();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let _entered = span.enter();
-        if problem.status >= 500 {
+        // A line for every request that is shed would be one more load.
+        if problem.status >= 500 && problem.code != Code::Overloaded {
             tracing::warn!(status = problem.status, code = problem.code.as_str(), "answered with a problem");
         }
         let allow = response.headers_mut().remove(header::ALLOW);
@@ -61,9 +76,14 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    let route = route.unwrap_or(UNMATCHED);
     edge.meters.answered(route, &method, response.status(), elapsed);
     edge.count(route, response.status());
+    if let Some(uri) = audited {
+        let actor = principal.as_ref().map_or("", |principal| &principal.name);
+        let id = request_id.to_str().unwrap_or_default();
+        edge.audit.note(edge.app.store.now(), actor, &method, &uri, response.status(), id);
+    }
     response.headers_mut().insert(REQUEST_ID, request_id);
     if is_http1 && edge.app.lifecycle.is_stopping() {
         // So that clients leave this server one answer at a time, and none of them meets the moment

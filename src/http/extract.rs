@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::objects::Objects;
 use super::problem::{Code, Problem};
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
+use crate::service::principal;
 use crate::service::write::Precondition;
 
 /// Path segments, as validated types.
@@ -23,6 +24,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if principal::is_restricted()
+            && let Ok(segments) = RawPathParams::from_request_parts(parts, state).await
+        {
+            permit_named(segments.iter())?;
+        }
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(rejection) => Err(Problem::invalid(format!("path: {}", strip(&rejection.body_text())))),
@@ -50,11 +56,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if principal::is_restricted()
+            && let Ok(axum::extract::Query(pairs)) =
+                axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        {
+            permit_named(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+        }
         match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(Problem::invalid(format!("query: {}", strip(&rejection.body_text())))),
         }
     }
+}
+
+/// Refuses an entity type that whoever asks may not use before anything else of the request is looked
+/// at. One that is named in a body is refused when it is looked up.
+fn permit_named<'a>(mut named: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), Problem> {
+    named.try_for_each(|(name, value)| match EntityType::parse(value) {
+        Ok(entity_type) if name == "entity_type" => Ok(principal::permit(&entity_type)?),
+        _ => Ok(()),
+    })
 }
 
 /// axum's texts begin with a sentence that says nothing of the request.

@@ -4,6 +4,7 @@
 mod access;
 mod alerts;
 mod answer;
+mod audit;
 mod batch;
 mod compute;
 mod document;
@@ -34,11 +35,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Method;
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::cors::CorsLayer;
 use utoipa_axum::routes;
 
 use crate::domain::time::Timestamp;
@@ -49,6 +51,8 @@ use crate::service::watch::Watch;
 use self::access::{Access, Routes};
 use self::gate::Gate;
 
+pub use audit::Audit;
+pub use gate::Admittance;
 pub use health::Lifecycle;
 
 /// What every handler may use.
@@ -92,6 +96,13 @@ impl std::ops::Deref for App {
 pub struct RequestLimits {
     pub max_body_bytes: usize,
     pub timeout: Duration,
+}
+
+/// Who is let in, and what is noted of them.
+pub struct Doors {
+    pub admittance: Admittance,
+    pub audit: Audit,
+    pub cors_origins: Vec<HeaderValue>,
 }
 
 /// Every route with its part of the OpenAPI document and with what a request needs to be let in:
@@ -145,14 +156,18 @@ pub fn metrics_router(app: App) -> Router {
 }
 
 /// The whole application, ready to be served.
-pub fn router(app: App, limits: RequestLimits) -> Router {
+pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
-    let performance = app.store.performance().cloned();
     let meters = meters::RequestMeters::new(table.paths());
-    let gate = Gate::new(table);
-    let edge = edge::Edge { request_timeout: limits.timeout, gate, app: app.clone(), meters, performance };
-    let edge = Arc::new(edge);
+    let edge = Arc::new(edge::Edge {
+        performance: app.store.performance().cloned(),
+        app: app.clone(),
+        request_timeout: limits.timeout,
+        gate: Gate::new(table, doors.admittance),
+        audit: doors.audit,
+        meters,
+    });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     router
@@ -164,4 +179,32 @@ pub fn router(app: App, limits: RequestLimits) -> Router {
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(axum::middleware::from_fn_with_state(edge, edge::around))
         .layer(CompressionLayer::new().compress_when(compress))
+        .layer(tower::util::option_layer(cors(&doors.cors_origins)))
+}
+
+/// Pages of these origins may speak to the server; `None` where there are none.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    const ASKED: [HeaderName; 7] = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::ACCEPT,
+        header::IF_MATCH,
+        header::CACHE_CONTROL,
+        HeaderName::from_static(gate::API_KEY),
+        HeaderName::from_static("x-request-id"),
+    ];
+    const ANSWERED: [HeaderName; 5] = [
+        header::ETAG,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
+        HeaderName::from_static("x-request-id"),
+    ];
+    let layer = CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(ASKED)
+        .expose_headers(ANSWERED)
+        .max_age(Duration::from_secs(3600));
+    (!origins.is_empty()).then_some(layer)
 }

@@ -135,6 +135,10 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.code == Code::Unauthorized {
+            let challenge = HeaderValue::from_static("Bearer realm=\"feature-store\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, allow);
         }
@@ -211,6 +215,12 @@ impl From<ServiceError> for Problem {
 }
 
 impl Problem {
+    /// The same whatever is wrong with a key, which is nothing to learn from.
+    pub fn unauthorized() -> Self {
+        let detail = "show a valid API key, as `Authorization: Bearer KEY` or `x-api-key: KEY`";
+        Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail)
+    }
+
     pub fn internal() -> Self {
         let detail = "something went wrong in the server; its log has more under this request id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, detail)

@@ -73,6 +73,11 @@ pub async fn on_behalf<F: Future>(principal: Option<Arc<Principal>>, work: F) ->
     }
 }
 
+/// Whether whoever asks may use some entity types only.
+pub fn is_restricted() -> bool {
+    CURRENT.try_with(|principal| principal.entity_types.is_some()).unwrap_or(false)
+}
+
 /// Whether whoever asks may use an entity type.
 pub fn may_use(entity_type: &EntityType) -> bool {
     CURRENT.try_with(|principal| principal.may_use(entity_type)).unwrap_or(true)

@@ -28,6 +28,17 @@ impl Client {
         Self { http: http.build().expect("a client can be made"), address }
     }
 
+    /// One that shows a key with every request.
+    pub fn showing(&self, key: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", key.parse().expect("a key fits a header"));
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
+        Self {
+            http: http.default_headers(headers).build().expect("a client can be made"),
+            address: self.address,
+        }
+    }
+
     /// The same client, for another server.
     pub fn at(&self, address: SocketAddr) -> Self {
         Self { http: self.http.clone(), address }

@@ -13,7 +13,7 @@ const WIRING: [&str; 4] = ["crate::cli", "crate::config", "crate::server", "crat
 const HTTP: [&str; 6] = ["crate::http", "axum", "hyper", "tower", "tower_http", "utoipa_axum"];
 const ENGINES: [&str; 2] = ["fred", "redb"];
 
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     Layer { path: "http", forbidden: &["crate::store::redis", "crate::store::embedded"] },
     Layer { path: "service", forbidden: &["crate::store::redis", "crate::store::embedded"] },
     Layer { path: "store/redis", forbidden: &["crate::store::embedded", "crate::service", "redb"] },
@@ -39,6 +39,7 @@ const LAYERS: [Layer; 9] = [
         path: "table",
         forbidden: &["crate::service", "crate::store", "crate::clock", "tokio", "async_trait"],
     },
+    Layer { path: "keys", forbidden: &["crate::store"] },
     Layer { path: "monitor", forbidden: &["crate::service", "crate::store", "crate::clock"] },
     // Providers of what a service asks for.
     Layer { path: "embedding", forbidden: &["crate::store"] },

@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod access;
 mod alerts;
 mod check;
 mod client;

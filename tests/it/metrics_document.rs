@@ -57,14 +57,16 @@ fn exposed(text: &str) -> Metrics {
 #[tokio::test]
 async fn it_lists_what_a_server_exposes() {
     let mut redis = RedisServer::start(Durability::None);
+    let keys = crate::access::document(&[("key", json!({"scopes": ["read", "write", "admin"]}))]);
     redis.cli(&["CONFIG", "SET", "maxmemory", "1gb"]);
     let launch = Launch::on_redis(&redis)
         .with("READINESS_TIMEOUT", "500ms")
         .with("ALERTS__INTERVAL", "50ms")
         .with("ALERTS__FOR", "0")
-        .with("ALERTS__WEBHOOK_URL", "http://127.0.0.1:9");
+        .with("ALERTS__WEBHOOK_URL", "http://127.0.0.1:9")
+        .with("API_KEYS", &keys);
     let server = launch.start().await;
-    let client = &server.client;
+    let client = &server.client.showing("key");
     client
         .declare(
             "product",
