@@ -22,6 +22,7 @@ mod health;
 mod history;
 mod import;
 mod jobs;
+mod meters;
 mod objects;
 mod performance;
 mod problem;
@@ -171,12 +172,14 @@ pub fn metrics_router(app: App) -> Router {
 pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
+    let meters = meters::RequestMeters::new(table.paths());
     let edge = Arc::new(edge::Edge {
         performance: app.store.performance().cloned(),
         app: app.clone(),
         request_timeout: limits.timeout,
         gate: Gate::new(table, doors.admittance),
         audit: doors.audit,
+        meters,
     });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));

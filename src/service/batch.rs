@@ -2,6 +2,7 @@
 //! stored.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::FeatureStore;
@@ -30,9 +31,16 @@ pub type RowResult = Result<Written, ServiceError>;
 struct Group {
     entity: EntityKey,
     rows: Vec<(usize, Vec<FeatureEvent>)>,
+    shape: Arc<Shape>,
+    history: bool,
+}
+
+/// What must be loaded for a group: the same for most groups of a batch, and then shared, so that
+/// a store sees that it is asked for the same.
+#[derive(Default)]
+struct Shape {
     features: Vec<(FeatureName, FeatureType)>,
     names: Vec<FeatureName>,
-    history: bool,
 }
 
 /// What a draft says of the rows of a group.
@@ -176,7 +184,7 @@ impl FeatureStore {
             .iter()
             .map(|group| Load {
                 entity: &group.entity,
-                features: &group.features,
+                features: &group.shape.features,
                 history: history || group.history,
             })
             .collect();
@@ -191,7 +199,7 @@ impl FeatureStore {
         embeddings: &Lookup<'_>,
         stamp: &Stamp,
     ) -> Result<(Draft, Drafted), Undrafted> {
-        let mut draft = Draft::new(group.entity.clone(), &group.names, loaded, stamp.now);
+        let mut draft = Draft::new(group.entity.clone(), &group.shape.names, loaded, stamp.now);
         let mut results = Vec::with_capacity(group.rows.len());
         let may_be_refused = !entity_type.required.is_empty() || entity_type.derivations.is_some();
         for (_, events) in &group.rows {
@@ -291,7 +299,7 @@ impl FeatureStore {
                 .commit_loop(
                     &group.entity,
                     Precondition::None,
-                    &group.features,
+                    &group.shape.features,
                     false,
                     |loaded, embeddings| self.draft_group(entity_type, &group, loaded, embeddings, stamp),
                 )
@@ -351,6 +359,7 @@ fn group(
     results: &mut [Option<RowResult>],
 ) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::with_capacity(checked.len());
+    let mut shape = Arc::<Shape>::default();
     let mut places: HashMap<EntityId, usize> = HashMap::with_capacity(checked.len());
     for (row, (entity_id, checked)) in ids.zip(checked).enumerate() {
         match checked {
@@ -362,8 +371,7 @@ fn group(
                     groups.push(Group {
                         entity: EntityKey::new(entity_type.name().clone(), entity_id),
                         rows: vec![(row, events)],
-                        features: Vec::new(),
-                        names: Vec::new(),
+                        shape: shape.clone(),
                         history: false,
                     });
                 }
@@ -372,8 +380,11 @@ fn group(
     }
     for group in &mut groups {
         let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
-        group.features = wanted(entity_type, &rows, false);
-        group.names = names(&group.features);
+        let features = wanted(entity_type, &rows, false);
+        if features != shape.features {
+            shape = Arc::new(Shape { names: names(&features), features });
+        }
+        group.shape = shape.clone();
     }
     groups
 }

@@ -26,6 +26,7 @@ mod provenance;
 mod registry;
 mod reply;
 mod script;
+mod several;
 mod tracking;
 
 use std::sync::{Arc, OnceLock};
