@@ -24,7 +24,8 @@ SETTINGS = {
         f"FEATURE_STORE_{key}"
         for key in (
             "LISTEN DATA_DIR STORE_URL REDIS_HOST REDIS_PORT DEFAULT_TTL EMBEDDING_TTL "
-            "ENABLE_VERSIONING ENABLE_MONITORING MAX_VERSIONS AUTH API_KEYS_FILE"
+            "ENABLE_VERSIONING ENABLE_MONITORING MAX_VERSIONS SHUTDOWN_DELAY SHUTDOWN_GRACE WAIT_REPLICAS "
+            "AUTH API_KEYS_FILE"
         ).split()
     ),
 }
@@ -124,6 +125,17 @@ def gather(directory: Path, seen: set[Path]) -> list[dict]:
 # --- manifests ------------------------------------------------------------------------------------
 
 
+def check_stopping(where: str, pod: dict, settings: dict) -> None:
+    """A pod answers on while the Service forgets it, and is not killed before it has finished."""
+    delay, grace = (settings.get(f"FEATURE_STORE_SHUTDOWN_{name}", "") for name in ("DELAY", "GRACE"))
+    if not all(re.fullmatch(r"[1-9]\d*s", span) for span in (delay, grace)):
+        problems.append(f"{where}: shutdown delay {delay!r} and grace {grace!r} are not whole seconds")
+        return
+    patience = pod["spec"].get("terminationGracePeriodSeconds", 30)
+    needed = int(delay[:-1]) + int(grace[:-1]) + 5
+    expect(patience >= needed, f"{where}: terminationGracePeriodSeconds is {patience}, not {needed} or more")
+
+
 def check_container(where: str, pod: dict, container: dict, documents: list[dict], claims: set[str]) -> None:
     security = container.get("securityContext", {})
     expect(security.get("readOnlyRootFilesystem") is True, f"{where}: root file system is writable")
@@ -151,6 +163,11 @@ def check_container(where: str, pod: dict, container: dict, documents: list[dict
         expect(name is None or name in maps, f"{where}: no ConfigMap {name}")
         settings_are_known(f"{where}: ConfigMap {name}", maps.get(name, {}).get("data", {}))
     settings_are_known(where, [variable["name"] for variable in container.get("env", [])])
+    if container["name"] == "feature-store":
+        settings = {}
+        for source in container.get("envFrom", []):
+            settings |= maps.get(source.get("configMapRef", {}).get("name"), {}).get("data", {})
+        check_stopping(where, pod, settings)
     volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])} | claims
     for mount in container.get("volumeMounts", []):
         expect(mount["name"] in volumes, f"{where}: no volume {mount['name']}")

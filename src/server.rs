@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, EmbeddingChoice, StoreChoice};
 use crate::embedding::{HashingProvider, OpenAiConfig, OpenAiProvider};
-use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits};
+use crate::http::{Admittance, App, AppParts, Audit, Doors, Lifecycle, RequestLimits, UploadLimits};
 use crate::keys::{Keys, KeysError, Rate};
 use crate::monitor::Performance;
 use crate::monitor::webhook::Webhook;
@@ -24,7 +24,7 @@ use crate::store::embedded::{EmbeddedStore, OpenError, Options};
 use crate::store::guarded::{self, Guarded};
 use crate::store::metered::Metered;
 use crate::store::redis::{RedisConfig, RedisStore};
-use crate::store::{Store, StoreError};
+use crate::store::{Backup, Store, StoreError};
 use crate::telemetry;
 
 /// Why the server did not start.
@@ -50,12 +50,22 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// A store, ready to be used.
+pub struct OpenStore {
+    pub store: Arc<dyn Store>,
+    /// `embedded`, `redis`, `redis-cluster` or `redis-sentinel`.
+    pub backend: &'static str,
+    /// Where the store copies itself.
+    pub backup: Option<Arc<dyn Backup>>,
+}
+
 /// Opens the store that the configuration chooses.
-pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str), StartError> {
+pub async fn open_store(config: &Config) -> Result<OpenStore, StartError> {
     match config.store() {
         StoreChoice::Embedded(dir) => {
             let options = Options { cache_bytes: config.embedded_cache_bytes };
-            Ok((Arc::new(EmbeddedStore::open(&dir, &options)?), "embedded"))
+            let store = Arc::new(EmbeddedStore::open(&dir, &options)?);
+            Ok(OpenStore { store: store.clone(), backend: "embedded", backup: Some(store) })
         }
         StoreChoice::Redis(url) => {
             let redis = RedisConfig {
@@ -70,7 +80,7 @@ pub async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, &'static str
             };
             let store = RedisStore::connect(redis).await?;
             let backend = store.backend();
-            Ok((Arc::new(store), backend))
+            Ok(OpenStore { store: Arc::new(store), backend, backup: None })
         }
     }
 }
@@ -143,7 +153,7 @@ pub async fn run(
     };
     let keys = open_keys(config, &clock)?;
     let doors = doors(config, keys.clone())?;
-    let (store, backend) = open_store(config).await?;
+    let OpenStore { store, backend, backup } = open_store(config).await?;
     let store: Arc<dyn Store> = Arc::new(Guarded::new(store, guard(config)));
     let started_at = clock.now();
     let performance = metrics.as_ref().map(|_| Arc::new(Performance::new(started_at, config.cardinality())));
@@ -153,7 +163,10 @@ pub async fn run(
         None => store,
     };
     let embeddings = embedding_provider(config)?;
-    let store = FeatureStore::new(store, clock, config.settings(), embeddings, performance.clone());
+    let mut store = FeatureStore::new(store, clock, config.settings(), embeddings, performance.clone());
+    if let Some(backup) = backup {
+        store = store.with_backup(backup);
+    }
     let store = Arc::new(store);
     let webhook = config.webhook().map(Webhook::new).transpose().map_err(StartError::Webhook)?.map(Arc::new);
     let app = App::new(AppParts {
@@ -165,6 +178,11 @@ pub async fn run(
         backend,
         lifecycle: Lifecycle::default(),
         readiness_timeout: config.readiness_timeout.as_duration(),
+        uploads: UploadLimits {
+            max_bytes: config.max_import_bytes,
+            idle: config.request_timeout.as_duration(),
+            spool_dir: config.spool_dir.clone(),
+        },
         metrics,
     });
     let mut background = vec![

@@ -73,6 +73,31 @@ fn describe() {
         Unit::Seconds,
         "Time the store took, by operation."
     );
+    describe_counter!("feature_store_cache_hits_total", "Entities that were answered from the near cache.");
+    describe_counter!("feature_store_cache_misses_total", "Entities that the near cache had to load.");
+    describe_counter!(
+        "feature_store_cache_evictions_total",
+        "Entities that had to leave the near cache for want of room."
+    );
+    describe_counter!(
+        "feature_store_cache_invalidations_total",
+        "Changes of entities that the near cache was told of."
+    );
+    describe_counter!(
+        "feature_store_cache_stale_total",
+        "Entities that were answered while the store could not be reached."
+    );
+    describe_gauge!("feature_store_cache_entries", "Entities in the near cache.");
+    describe_gauge!("feature_store_cache_bytes", Unit::Bytes, "About how much memory they take.");
+    describe_gauge!(
+        "feature_store_cache_coherent",
+        "1 while the near cache may answer, 0 while it stands aside."
+    );
+    describe_gauge!(
+        "feature_store_cache_bypass_seconds",
+        Unit::Seconds,
+        "How long the near cache has stood aside since the start."
+    );
     describe_counter!("feature_store_store_errors_total", "Failures of the store, by operation and kind.");
     describe_gauge!("feature_store_store_circuit_open", "1 while the store is known to be down.");
     describe_counter!(

@@ -1,5 +1,6 @@
 //! The subcommands of the binary.
 
+mod backup;
 mod check;
 mod demo;
 mod healthcheck;
@@ -33,6 +34,10 @@ enum Command {
     Check(check::Options),
     /// Make an API key, and print its entry for the file of keys.
     Keygen(keygen::Options),
+    /// Ask a running server on the embedded store for a backup.
+    Backup(backup::BackupOptions),
+    /// Make a data directory of a backup.
+    Restore(backup::RestoreOptions),
     /// Print the OpenAPI document.
     Openapi,
     /// Start a server with a shop in it and walk through everything it does.
@@ -49,6 +54,10 @@ pub fn main() -> ExitCode {
         Command::Keygen(options) => keygen::run(&options),
         Command::Serve => load(cli.config).and_then(|config| serve::run(&config)),
         Command::Check(options) => load(cli.config).and_then(|config| check::run(&config, &options)),
+        Command::Backup(options) => load(cli.config).and_then(|config| backup::run(&config, &options)),
+        Command::Restore(options) => {
+            load(cli.config).and_then(|config| backup::run_restore(&config, &options))
+        }
         Command::Demo(options) => demo::run(&options),
         Command::Healthcheck(options) => {
             load(cli.config).and_then(|config| healthcheck::run(&config, &options))

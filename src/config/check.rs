@@ -85,6 +85,18 @@ impl Config {
         if !on_redis && (self.redis_password.is_some() || self.redis_username.is_some()) {
             return refuse(format!("{} is set, but the store is not Redis", origin("redis_password")));
         }
+        if !self.stale_if_error.0.is_zero() && !on_redis {
+            return refuse(format!("{} is set, but the store is not Redis", origin("stale_if_error")));
+        }
+        if !self.stale_if_error.0.is_zero() && self.cache_bytes == 0 {
+            return refuse(format!("{} is set, but cache_bytes is 0", origin("stale_if_error")));
+        }
+        if !(10..=60_000).contains(&self.cache_max_lag.as_millis()) {
+            return refuse(format!("{} must be from 10ms to 1m", origin("cache_max_lag")));
+        }
+        if (1..1 << 20).contains(&self.cache_bytes) {
+            return refuse(format!("{} must be 0 or at least {}", origin("cache_bytes"), 1 << 20));
+        }
         for (key, value, least) in [
             ("redis_pool_size", self.redis_pool_size, 1),
             ("max_batch_size", self.max_batch_size, 1),
@@ -98,6 +110,12 @@ impl Config {
             if value < least {
                 return refuse(format!("{} must be at least {least}", origin(key)));
             }
+        }
+        if self.max_import_bytes < 1024 {
+            return refuse(format!("{} must be at least 1024", origin("max_import_bytes")));
+        }
+        if let Some(dir) = self.spool_dir.as_ref().filter(|dir| !dir.is_dir()) {
+            return refuse(format!("{}: there is no directory {}", origin("spool_dir"), dir.display()));
         }
         self.check_doors(&origin)?;
         if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {

@@ -23,6 +23,7 @@ use crate::monitor::Cardinality;
 use crate::monitor::webhook::WebhookConfig;
 use crate::service::watch::WatchSettings;
 use crate::service::{Limits, Settings};
+use crate::store::cache::CacheConfig;
 
 use self::alerts::AlertsConfig;
 use self::check::{explain, refuse_unknown_keys};
@@ -30,6 +31,11 @@ use self::environment::Environment;
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "feature-store.toml";
+
+const MAX_LAG: Span = match Span::from_millis(100) {
+    Some(span) => span,
+    None => Span::from_secs(1),
+};
 
 /// Everything that can be set. Durations are seconds or text such as `"1h"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +67,12 @@ pub struct Config {
     pub circuit_failures: u32,
     /// Memory that the embedded store may use as a page cache, in bytes.
     pub embedded_cache_bytes: usize,
+    /// Memory for entities that were read lately; 0: none are kept.
+    pub cache_bytes: usize,
+    /// How long ago, at most, Redis may have said last that what is kept is still true.
+    pub cache_max_lag: Span,
+    /// For so long kept values are served while Redis cannot be reached.
+    pub stale_if_error: Duration0,
     pub default_ttl: Ttl,
     pub embedding_ttl: Ttl,
     pub enable_versioning: bool,
@@ -102,6 +114,11 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     pub alerts: AlertsConfig,
     pub max_body_bytes: usize,
+    /// The largest body of an import; `max_body_bytes` does not bound those.
+    pub max_import_bytes: u64,
+    /// Where imports are kept that must be whole before they are read (default: the system's
+    /// directory for temporary files).
+    pub spool_dir: Option<PathBuf>,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
     pub readiness_timeout: Span,
@@ -236,6 +253,9 @@ impl Default for Config {
             store_retries: 3,
             circuit_failures: 5,
             embedded_cache_bytes: 256 << 20,
+            cache_bytes: 128 << 20,
+            cache_max_lag: MAX_LAG,
+            stale_if_error: Duration0::default(),
             default_ttl: Ttl::After(Span::from_secs(3600)),
             embedding_ttl: Ttl::After(Span::from_secs(86_400)),
             enable_versioning: true,
@@ -260,6 +280,8 @@ impl Default for Config {
             metrics_listen: None,
             alerts: AlertsConfig::default(),
             max_body_bytes: 16 << 20,
+            max_import_bytes: 16 << 30,
+            spool_dir: None,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
             shutdown_grace: Span::from_secs(20),
@@ -392,6 +414,11 @@ impl Config {
                 max_features: self.max_features,
                 max_page_size: self.max_page_size,
             },
+            cache: (self.cache_bytes > 0).then(|| CacheConfig {
+                bytes: self.cache_bytes as u64,
+                max_lag: self.cache_max_lag.as_duration(),
+                stale_if_error: Span::from_millis(self.stale_if_error.0.as_millis() as u64),
+            }),
         }
     }
 }

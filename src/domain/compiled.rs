@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use regex::Regex;
-use serde_json::value::RawValue;
 
 use super::derive::{Computed, Derivations};
+use super::given::Given;
 use super::name::{EntityType, FeatureName};
 use super::schema::{FeatureSchema, RegisteredEntityType, SchemaMode};
 use super::time::{Span, Ttl};
@@ -131,8 +131,9 @@ impl CompiledEntityType {
 
 impl CompiledFeature {
     /// Reads a value that a client sent and holds it against every constraint.
-    pub fn check(&self, json: &RawValue) -> Result<Value, Vec<Violation>> {
-        let value = Value::parse(json, self.feature_type)
+    pub fn check(&self, given: &Given<'_>) -> Result<Value, Vec<Violation>> {
+        let value = given
+            .to_value(self.feature_type)
             .map_err(|error| vec![Violation::of_feature(&self.name, ViolationCode::WrongType, error.0)])?;
         let violations = self.violations(&value);
         if violations.is_empty() { Ok(value) } else { Err(violations) }

@@ -226,12 +226,16 @@ impl FeatureSchema {
 
     /// What a first write of `json` declares; `None` for null, which has no type.
     pub fn infer(json: &RawValue) -> Option<Self> {
-        let feature_type = super::value::Value::infer_type(json)?;
+        super::value::Value::infer_type(json).map(Self::inferred)
+    }
+
+    /// A feature of a type that its first write told.
+    pub fn inferred(feature_type: super::value::FeatureType) -> Self {
         let dimension = match feature_type {
             super::value::FeatureType::Embedding { dimension } => Some(dimension),
             _ => None,
         };
-        Some(Self { inferred: true, ..Self::of_type(feature_type.name(), dimension) })
+        Self { inferred: true, ..Self::of_type(feature_type.name(), dimension) }
     }
 }
 

@@ -130,8 +130,8 @@ impl Span {
     const MAX_MILLIS: u64 = 36_500 * 86_400_000;
 
     /// `None` for zero and for more than 36,500 days.
-    pub fn from_millis(millis: u64) -> Option<Self> {
-        (1..=Self::MAX_MILLIS).contains(&millis).then_some(Self(millis))
+    pub const fn from_millis(millis: u64) -> Option<Self> {
+        if millis >= 1 && millis <= Self::MAX_MILLIS { Some(Self(millis)) } else { None }
     }
 
     pub const fn from_secs(secs: u32) -> Self {

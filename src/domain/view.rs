@@ -20,10 +20,18 @@ pub enum Status {
     Expired,
     /// The schema's default stood in for a value that was not found or had expired.
     Defaulted,
+    /// There is a value, but the store cannot be reached to say whether it still holds.
+    Stale,
 }
 
 impl Status {
-    pub const ALL: [Self; 5] = [Self::Present, Self::Null, Self::NotFound, Self::Expired, Self::Defaulted];
+    pub const ALL: [Self; 6] =
+        [Self::Present, Self::Null, Self::NotFound, Self::Expired, Self::Defaulted, Self::Stale];
+
+    /// The status of the same answer where the store could not be asked.
+    pub fn when_stale(self) -> Self {
+        if self == Self::Present { Self::Stale } else { self }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -32,6 +40,7 @@ impl Status {
             Self::NotFound => "not_found",
             Self::Expired => "expired",
             Self::Defaulted => "defaulted",
+            Self::Stale => "stale",
         }
     }
 }
@@ -40,7 +49,7 @@ impl Status {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: Status,
-    /// Null unless the status is `present` or `defaulted`.
+    /// Null unless the status is `present`, `stale` or `defaulted`.
     pub value: Value,
     /// The record that the answer rests on; `None` where there is none, or a default stood in.
     pub record: Option<Record>,

@@ -60,6 +60,10 @@ impl AccessTable {
         self.0.contains_key(path)
     }
 
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Registers a route that is not in the OpenAPI document.
     pub fn insert(&mut self, path: &str, method: Method, access: Access) {
         self.0.entry(path.to_owned()).or_default().push((method, access));

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
+use crate::domain::time::Span;
 
 /// A body as JSON.
 pub struct Json<T>(pub T);
@@ -29,4 +30,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// The header that names an entity's version, for `If-Match`.
 pub fn etag(version: u64) -> [(header::HeaderName, String); 1] {
     [(header::ETAG, format!("\"{version}\""))]
+}
+
+/// The header that says how old an answer is which the store could not confirm.
+pub fn age(stale: Option<Span>) -> Option<[(header::HeaderName, String); 1]> {
+    stale.map(|age| [(header::AGE, age.as_millis().div_ceil(1000).to_string())])
 }

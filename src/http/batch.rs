@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::App;
-use super::answer::Json;
-use super::extract::{JsonBody, RawMembers};
+use super::answer::{Json, age};
+use super::extract::{JsonBody, NoCache, RawMembers};
 use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
+use super::tables::{TableBytes, accepted};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
@@ -21,8 +23,12 @@ use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::Value;
 use crate::domain::view::Status;
+use crate::service::export::table;
+use crate::service::frame::Beside;
 use crate::service::read::{BatchRead, BatchSelection, ReadAnswer, ReadOptions, TypeAnswer};
 use crate::service::rows::Row;
+use crate::table::Format;
+use crate::table::write::{WriteError, Writer};
 
 /// Which features of which entities to read.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -118,15 +124,31 @@ pub enum ReadBatchResponse<'a> {
 /// Read features of many entities
 ///
 /// One call, several entity types. Results come in the order asked for, duplicates included; an
-/// unknown entity has version 0 and the status `not_found` everywhere.
+/// unknown entity has version 0 and the status `not_found` everywhere. With `Accept:
+/// application/vnd.apache.arrow.stream` entities of one type are answered as a table: `entity_id`, the
+/// features and, where `include` has `metadata`, their event timestamps and statuses.
 #[utoipa::path(
     post, path = "/v1/features/read",
     operation_id = "get_features_batch", tag = "features",
+    params(("Cache-Control" = Option<String>, Header, description = "`no-cache`: the store itself answers, and no copy of what it has", example = "no-cache")),
     request_body = inline(ReadBatchRequest),
-    responses((status = 200, description = "The features, in rows or columns", body = inline(ReadBatchResponse)), ChangeProblems)
+    responses((status = 200, description = "The features, in rows or columns", content(
+        (inline(ReadBatchResponse) = "application/json"),
+        (TableBytes = "application/vnd.apache.arrow.stream"),
+    ), headers(("Age" = u64, description = "Only where the store cannot be reached (`stale_if_error`): seconds since this was true for certain"))), ChangeProblems)
 )]
-pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
+pub async fn get_features_batch(
+    State(app): State<App>,
+    NoCache(no_cache): NoCache,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let request: ReadBatchRequest<'_> = body.parse()?;
+    let arrow = accepted(&headers) == Some(Format::Arrow);
+    if arrow && request.entities.len() > 1 {
+        let detail = "an Arrow answer is one table, of one entity type: ask for the others by themselves";
+        return Err(Problem::invalid(detail));
+    }
     let features = match (request.features, request.feature_service) {
         (Some(features), None) => BatchSelection::Names(features),
         (None, Some(service)) => BatchSelection::FeatureService(FeatureServiceRef::parse(&service)?),
@@ -135,20 +157,39 @@ pub async fn get_features_batch(State(app): State<App>, body: JsonBody) -> Resul
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
     let context = context(request.context)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context };
+    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
+    if arrow && let [of_type] = read.answer.as_slice() {
+        let beside = Beside { event_timestamp: metadata, status: metadata };
+        return arrow_table(&table(of_type, beside)?);
+    }
     Ok(match request.layout {
         Layout::Rows => {
             let results = read.answer.iter().flat_map(|of_type| rows(&read, of_type, metadata)).collect();
-            Json(RowsResponse { results }).into_response()
+            (age(read.stale), Json(RowsResponse { results })).into_response()
         }
         Layout::Columns => {
             let types = read.answer.iter().map(|of_type| {
                 (of_type.columns.entity_type.name().as_str(), columns(&read, of_type, metadata))
             });
-            Json(ColumnsResponse(types.collect())).into_response()
+            (age(read.stale), Json(ColumnsResponse(types.collect()))).into_response()
         }
     })
+}
+
+/// An answer as an Arrow stream.
+fn arrow_table(table: &arrow_array::RecordBatch) -> Result<Response, Problem> {
+    let write = || -> Result<Vec<u8>, WriteError> {
+        let mut writer = Writer::new(Format::Arrow, &table.schema())?;
+        let rows = writer.push(table)?;
+        Ok([rows, writer.finish()?].concat())
+    };
+    let bytes = write().map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as Arrow");
+        Problem::internal()
+    })?;
+    let media_type = HeaderValue::from_static(Format::Arrow.media_type());
+    Ok(([(header::CONTENT_TYPE, media_type)], bytes).into_response())
 }
 
 fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> ColumnsOfType<'a> {

@@ -8,17 +8,20 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
 
 use super::App;
 use super::audit::Audit;
 use super::gate::Gate;
+use super::meters::{RequestMeters, UNMATCHED};
 use super::problem::{Code, Problem};
 use crate::monitor::{Performance, Tally};
 use crate::service::principal::on_behalf;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Routes whose requests take as long as their bodies do; they bound each wait for more of it.
+const UNHURRIED: [&str; 1] = ["/v1/features/import"];
 
 /// What the edge needs to know.
 pub struct Edge {
@@ -26,6 +29,7 @@ pub struct Edge {
     pub request_timeout: Duration,
     pub gate: Gate,
     pub audit: Audit,
+    pub meters: RequestMeters,
     /// `None`: monitoring is off.
     pub performance: Option<Arc<Performance>>,
 }
@@ -40,12 +44,14 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map(MatchedPath::as_str);
     let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path(), key = tracing::field::Empty);
-    let in_flight = InFlight::new();
+    let in_flight = edge.meters.in_flight();
     let admitted = edge.gate.admit(route, &method, request.headers());
     let (principal, access) = match &admitted {
         Ok(admitted) => (admitted.principal.clone(), admitted.access),
         Err(refused) => (refused.principal.clone(), refused.access),
     };
+    let unhurried = route.is_some_and(|route| UNHURRIED.contains(&route));
+    let timeout = if unhurried { Duration::MAX } else { edge.request_timeout };
     if let Some(principal) = &principal {
         span.record("key", &*principal.name);
     }
@@ -53,7 +59,7 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let answer = match &admitted {
         Ok(_) => {
             let work = on_behalf(principal.clone(), next.run(request));
-            tokio::time::timeout(edge.request_timeout, work).instrument(span.clone()).await
+            tokio::time::timeout(timeout, work).instrument(span.clone()).await
         }
         Err(refused) => Ok(refused.problem.clone().into_response()),
     };
@@ -75,8 +81,8 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         response = problem.render(request_id.to_str().unwrap_or_default());
     }
     tracing::debug!(parent: &span, status = response.status().as_u16(), seconds = elapsed.as_secs_f64(), "answered");
-    let route = route.unwrap_or("unmatched");
-    record(&method, route, response.status(), elapsed);
+    let route = route.unwrap_or(UNMATCHED);
+    edge.meters.answered(route, &method, response.status(), elapsed);
     edge.count(route, response.status());
     if let Some(uri) = audited {
         let actor = principal.as_ref().map_or("", |principal| &principal.name);
@@ -104,30 +110,6 @@ impl Edge {
     }
 }
 
-fn record(method: &axum::http::Method, route: &str, status: StatusCode, elapsed: Duration) {
-    let method = method_label(method);
-    let status = status.as_str().to_owned();
-    let route = route.to_owned();
-    counter!("feature_store_http_requests_total", "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    histogram!("feature_store_http_request_duration_seconds", "method" => method, "route" => route)
-        .record(elapsed.as_secs_f64());
-}
-
-/// Clients may invent methods; labels may not grow with them.
-fn method_label(method: &axum::http::Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        "PATCH" => "PATCH",
-        _ => "other",
-    }
-}
-
 /// The caller's request id where it is fit to be logged, else one of our own.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(REQUEST_ID).filter(|value| {
@@ -135,25 +117,11 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let id = format!("{:016x}", rand::random::<u64>());
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        let chance = rand::random::<u64>();
+        let id: [u8; 16] =
+            std::array::from_fn(|at| b"0123456789abcdef"[(chance >> (60 - 4 * at)) as usize & 15]);
+        HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
-}
-
-/// Counts a request as long as it lives, though it be cancelled.
-struct InFlight;
-
-impl InFlight {
-    fn new() -> Self {
-        gauge!("feature_store_http_requests_in_flight").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        gauge!("feature_store_http_requests_in_flight").decrement(1.0);
-    }
 }
 
 /// The answer to a path that is no route.

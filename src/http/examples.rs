@@ -46,6 +46,7 @@ pub fn response(operation_id: &str) -> Option<Value> {
             json!({"results": [{"entity_type": "product", "entity_id": "1", "version": 3,
                 "features": {"price": 9.5}, "statuses": {}}]})
         }
+        "export_features" | "export_entity_type" => json!([{"entity_id": "1", "price": 9.5}]),
         "rollback_entity" => {
             json!({"entity_type": "product", "entity_id": "123", "version": 8, "outcomes": {"price": "applied"}})
         }

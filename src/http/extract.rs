@@ -12,10 +12,12 @@ use serde::de::DeserializeOwned;
 
 use super::objects::Objects;
 use super::problem::{Code, Problem};
+use crate::domain::given::Given;
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::service::principal;
 use crate::service::write::Precondition;
+use crate::table::Format;
 
 /// Path segments, as validated types.
 pub struct Path<T>(pub T);
@@ -112,6 +114,39 @@ impl JsonBody {
     /// Parses the body, which the result borrows from.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         parse_json(&self.0)
+    }
+}
+
+/// A body that says what it is, not parsed yet.
+pub struct AnyBody {
+    format: Option<Format>,
+    bytes: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for AnyBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = content_type(request.headers());
+        let format =
+            if is_json(content_type) { Some(Format::Json) } else { Format::from_media_type(content_type) };
+        Ok(Self { format, bytes: body(request, state).await? })
+    }
+}
+
+impl AnyBody {
+    /// `None`: nothing that a table or a document could be.
+    pub fn format(&self) -> Option<Format> {
+        self.format
+    }
+
+    /// Parses a body that is JSON; the result borrows from it.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        parse_json(&self.bytes)
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 }
 
@@ -243,6 +278,22 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// The header `Cache-Control`: whether the store itself is to answer.
+pub struct NoCache(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for NoCache {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let mut values = parts.headers.get_all(header::CACHE_CONTROL).iter();
+        let asks = |value: &http::HeaderValue| {
+            let text = value.to_str().unwrap_or_default();
+            text.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
+        };
+        Ok(Self(values.any(asks)))
+    }
+}
+
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
         Self::invalid(error.to_string())
@@ -251,7 +302,7 @@ impl From<NameError> for Problem {
 
 /// The members of a JSON object in their order, each value as it stands in the body.
 #[derive(Debug, Default)]
-pub struct RawMembers<'a>(pub Vec<(Cow<'a, str>, &'a serde_json::value::RawValue)>);
+pub struct RawMembers<'a>(pub Vec<(Cow<'a, str>, Given<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -266,7 +317,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
                 while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                    members.push((name, map.next_value()?));
+                    members.push((name, Given::Json(map.next_value()?)));
                 }
                 Ok(RawMembers(members))
             }

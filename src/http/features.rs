@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::answer::{Json, etag};
-use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers, split_names};
+use super::answer::{Json, age, etag};
+use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers, split_names};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
@@ -169,9 +169,10 @@ pub struct ReadFeaturesQuery {
 
 /// Named values of a request, each of the type that its JSON shows.
 pub fn context(members: RawMembers<'_>) -> Result<Named, Problem> {
-    let values = members.0.into_iter().map(|(name, json)| {
-        let feature_type = Value::infer_type(json).unwrap_or(FeatureType::Json);
-        let value = Value::parse(json, feature_type)
+    let values = members.0.into_iter().map(|(name, given)| {
+        let feature_type = given.infer_type().unwrap_or(FeatureType::Json);
+        let value = given
+            .to_value(feature_type)
             .map_err(|error| Problem::invalid(format!("context: {name}: {error}")))?;
         Ok((Arc::from(name), value))
     });
@@ -249,14 +250,16 @@ pub fn rows<'a, T>(
     params(
         ("entity_type" = EntityType, Path, description = "The entity's type", example = "product"),
         ("entity_id" = EntityId, Path, description = "The entity's id", example = "123"),
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: the store itself answers, and no copy of what it has", example = "no-cache"),
         ReadFeaturesQuery,
     ),
-    responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"))), ReadProblems)
+    responses((status = 200, description = "The features", body = inline(ReadFeaturesResponse), headers(("ETag" = String, description = "The entity's version in quotes"), ("Age" = u64, description = "Only where the store cannot be reached (`stale_if_error`): seconds since this was true for certain"))), ReadProblems)
 )]
 pub async fn get_features(
     State(app): State<App>,
     Path(path): Path<EntityPath>,
     Query(query): Query<ReadFeaturesQuery>,
+    NoCache(no_cache): NoCache,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
@@ -276,11 +279,11 @@ pub async fn get_features(
             )?
         }
     };
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context };
+    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache };
     let read = app.store.read_features(&entity, &selection, options).await?;
     match rows(&read, &read.answer, metadata).next() {
         // The version of a past read is none that a write could ask for.
-        Some(row) if when == When::Now => Ok((etag(row.version), Json(row)).into_response()),
+        Some(row) if when == When::Now => Ok((etag(row.version), age(read.stale), Json(row)).into_response()),
         Some(row) => Ok(Json(row).into_response()),
         None => Err(Problem::internal()),
     }

@@ -149,8 +149,13 @@ pub struct VersionPath {
 )]
 pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) -> Result<Response, Problem> {
     let entity = EntityKey::new(path.entity_type, path.entity_id);
-    let options =
-        ReadOptions { when: When::Version(path.version), max_age: None, metadata: true, context: Vec::new() };
+    let options = ReadOptions {
+        when: When::Version(path.version),
+        max_age: None,
+        metadata: true,
+        context: Vec::new(),
+        no_cache: false,
+    };
     let read = app.store.read_features(&entity, &Selection::All, options).await?;
     match rows(&read, &read.answer, true).next() {
         Some(row) => Ok(Json(row).into_response()),

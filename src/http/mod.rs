@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod answer;
 mod audit;
+mod backup;
 mod batch;
 mod compute;
 mod document;
@@ -12,19 +13,25 @@ mod edge;
 mod entities;
 mod entity_types;
 mod examples;
+mod export;
 mod extract;
 mod feature_services;
 mod features;
 mod gate;
 mod health;
 mod history;
+mod import;
 mod jobs;
+mod meters;
 mod objects;
 mod performance;
 mod problem;
 mod rollback;
 mod schemas;
 mod spec;
+mod tables;
+mod training;
+mod upload;
 mod values;
 
 pub use extract::read_document;
@@ -53,6 +60,7 @@ use self::gate::Gate;
 pub use audit::Audit;
 pub use gate::Admittance;
 pub use health::Lifecycle;
+pub use upload::UploadLimits;
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -66,6 +74,7 @@ pub struct AppParts {
     pub lifecycle: Lifecycle,
     pub started_at: Timestamp,
     pub readiness_timeout: Duration,
+    pub uploads: UploadLimits,
     /// `None`: monitoring is off.
     pub metrics: Option<PrometheusHandle>,
     /// Whether metrics have an address of their own, and are not served with the API.
@@ -113,6 +122,10 @@ fn routes() -> Routes {
         .add(Write, routes!(features::write_features, features::delete_features))
         .add(Read, routes!(batch::get_features_batch))
         .add(Write, routes!(batch::write_features_batch))
+        .add(Read, routes!(training::get_training_set))
+        .add(Read, routes!(export::export_features))
+        .add(Read, routes!(export::export_entity_type))
+        .add(Write, routes!(import::import_features))
         .add(Read, routes!(entities::list_entities))
         .add(Write, routes!(entities::delete_entity))
         .add(Read, routes!(history::list_versions))
@@ -140,6 +153,7 @@ fn routes() -> Routes {
         .add(Read, routes!(performance::get_performance_metrics))
         .add(Read, routes!(performance::get_freshness))
         .add(Read, routes!(alerts::list_alerts))
+        .add(Admin, routes!(backup::create_backup))
         .add(Metrics, routes!(spec::get_metrics))
         .add(Docs, routes!(spec::get_openapi))
 }
@@ -158,12 +172,14 @@ pub fn metrics_router(app: App) -> Router {
 pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
+    let meters = meters::RequestMeters::new(table.paths());
     let edge = Arc::new(edge::Edge {
         performance: app.store.performance().cloned(),
         app: app.clone(),
         request_timeout: limits.timeout,
         gate: Gate::new(table, doors.admittance),
         audit: doors.audit,
+        meters,
     });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));

@@ -9,6 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
 use crate::domain::violation::Violation;
 use crate::service::error::{ServiceError, StoreError};
+use crate::service::import::Counts;
 
 /// What went wrong, in a word that programs can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -83,6 +84,9 @@ pub struct Problem {
     /// The entity's version now; only with `version_conflict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_version: Option<u64>,
+    /// What was stored before it failed; only of imports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Counts>,
     #[serde(skip)]
     pub retry_after: Option<u32>,
     #[serde(skip)]
@@ -100,6 +104,7 @@ impl Problem {
             request_id: String::new(),
             errors: Vec::new(),
             current_version: None,
+            imported: None,
             retry_after: None,
             allow: None,
         }
@@ -313,5 +318,15 @@ pub struct ChangeProblems;
 impl utoipa::IntoResponses for ChangeProblems {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         problems(&[READING.as_slice(), &CHANGING].concat())
+    }
+}
+
+/// Problems of operations that take a body and answer with a table.
+pub struct TableProblems;
+
+impl utoipa::IntoResponses for TableProblems {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let not_acceptable = (406, "Accept names no format of tables.");
+        problems(&[READING.as_slice(), &[not_acceptable], &CHANGING[2..]].concat())
     }
 }

@@ -34,6 +34,17 @@ macro_rules! named_schema {
     };
 }
 
+/// Bytes, which no schema describes.
+pub struct Binary;
+
+named_schema!(
+    Binary,
+    "Binary",
+    ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+);
+
 fn text(description: &str, pattern: &str, lengths: RangeInclusive<usize>) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(SchemaType::new(Type::String))
@@ -262,6 +273,29 @@ impl ToSchema for EntityIdsByType {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push(("EntityId".to_owned(), EntityId::schema()));
+    }
+}
+
+/// Columns of a spine by the entity type whose ids they hold.
+pub struct ColumnByEntityType;
+
+impl PartialSchema for ColumnByEntityType {
+    fn schema() -> RefOr<Schema> {
+        let entity_type = text("The name of an entity type.", NAME, 1..=128).build();
+        ObjectBuilder::new()
+            .description(Some("Column names by entity type."))
+            .property_names(Some(entity_type))
+            .additional_properties(Some(Schema::from(
+                ObjectBuilder::new().schema_type(SchemaType::new(Type::String)),
+            )))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for ColumnByEntityType {
+    fn name() -> Cow<'static, str> {
+        "ColumnByEntityType".into()
     }
 }
 

@@ -25,6 +25,7 @@ use crate::monitor::process;
     servers((url = "/", description = "This server")),
     tags(
         (name = "features", description = "Write and read features"),
+        (name = "training", description = "Training data: tables of features, now and in the past"),
         (name = "entities", description = "Entities as a whole"),
         (name = "history", description = "Versions, lineage, rollback"),
         (name = "registry", description = "Entity types and feature services"),

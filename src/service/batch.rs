@@ -2,6 +2,7 @@
 //! stored.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::FeatureStore;
@@ -30,9 +31,16 @@ pub type RowResult = Result<Written, ServiceError>;
 struct Group {
     entity: EntityKey,
     rows: Vec<(usize, Vec<FeatureEvent>)>,
+    shape: Arc<Shape>,
+    history: bool,
+}
+
+/// What must be loaded for a group: the same for most groups of a batch, and then shared, so that
+/// a store sees that it is asked for the same.
+#[derive(Default)]
+struct Shape {
     features: Vec<(FeatureName, FeatureType)>,
     names: Vec<FeatureName>,
-    history: bool,
 }
 
 /// What a draft says of the rows of a group.
@@ -48,11 +56,23 @@ impl FeatureStore {
         origin: &Origin,
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
-        let started = Instant::now();
         self.check_batch_size(rows.len())?;
         for row in &rows {
             self.check_feature_count(row.features.len())?;
         }
+        self.write_rows(entity_type, rows, origin, Kind::Write, atomic).await
+    }
+
+    /// As [`Self::write_batch`], without its limits.
+    pub(super) async fn write_rows(
+        &self,
+        entity_type: &EntityType,
+        rows: Vec<Row<'_>>,
+        origin: &Origin,
+        kind: Kind,
+        atomic: bool,
+    ) -> Result<Vec<RowResult>, ServiceError> {
+        let started = Instant::now();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -64,13 +84,15 @@ impl FeatureStore {
             }
             other => other?,
         };
-        let _timed = self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        // Somebody waits for a batch; nobody for a part of an import.
+        let timed = || self.meters.timed(monitor::Kind::Write, started, entity_type.name());
+        let _timed = (kind == Kind::Write).then(timed);
         if atomic {
             refuse_if_any(&checked)?;
         }
-        let provenance = origin.provenance(Kind::Write, entity_type.registered.schema_version, None);
-        let events: Vec<FeatureEvent> = checked.iter().flatten().flatten().cloned().collect();
-        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, &events).await? };
+        let provenance = origin.provenance(kind, entity_type.registered.schema_version, None);
+        let events = checked.iter().flatten().flatten();
+        let stamp = Stamp { now, provenance: self.intern(&provenance, &entity_type, events).await? };
         let mut results: Vec<Option<RowResult>> = Vec::new();
         results.resize_with(rows.len(), || None);
         let groups = group(&entity_type, rows.into_iter().map(|row| row.entity_id), checked, &mut results);
@@ -162,7 +184,7 @@ impl FeatureStore {
             .iter()
             .map(|group| Load {
                 entity: &group.entity,
-                features: &group.features,
+                features: &group.shape.features,
                 history: history || group.history,
             })
             .collect();
@@ -177,7 +199,7 @@ impl FeatureStore {
         embeddings: &Lookup<'_>,
         stamp: &Stamp,
     ) -> Result<(Draft, Drafted), Undrafted> {
-        let mut draft = Draft::new(group.entity.clone(), &group.names, loaded, stamp.now);
+        let mut draft = Draft::new(group.entity.clone(), &group.shape.names, loaded, stamp.now);
         let mut results = Vec::with_capacity(group.rows.len());
         let may_be_refused = !entity_type.required.is_empty() || entity_type.derivations.is_some();
         for (_, events) in &group.rows {
@@ -277,7 +299,7 @@ impl FeatureStore {
                 .commit_loop(
                     &group.entity,
                     Precondition::None,
-                    &group.features,
+                    &group.shape.features,
                     false,
                     |loaded, embeddings| self.draft_group(entity_type, &group, loaded, embeddings, stamp),
                 )
@@ -337,6 +359,7 @@ fn group(
     results: &mut [Option<RowResult>],
 ) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::with_capacity(checked.len());
+    let mut shape = Arc::<Shape>::default();
     let mut places: HashMap<EntityId, usize> = HashMap::with_capacity(checked.len());
     for (row, (entity_id, checked)) in ids.zip(checked).enumerate() {
         match checked {
@@ -348,8 +371,7 @@ fn group(
                     groups.push(Group {
                         entity: EntityKey::new(entity_type.name().clone(), entity_id),
                         rows: vec![(row, events)],
-                        features: Vec::new(),
-                        names: Vec::new(),
+                        shape: shape.clone(),
                         history: false,
                     });
                 }
@@ -358,8 +380,11 @@ fn group(
     }
     for group in &mut groups {
         let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
-        group.features = wanted(entity_type, &rows, false);
-        group.names = names(&group.features);
+        let features = wanted(entity_type, &rows, false);
+        if features != shape.features {
+            shape = Arc::new(Shape { names: names(&features), features });
+        }
+        group.shape = shape.clone();
     }
     groups
 }

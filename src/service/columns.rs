@@ -8,6 +8,7 @@ use crate::domain::derive::{Computed, DeriveError, Evaluate, Source, evaluate};
 use crate::domain::name::FeatureName;
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Answer, Status, of_value};
+use crate::store::cache::Fields;
 
 /// Named values that come with a request.
 pub type Named = Vec<(Arc<str>, Value)>;
@@ -27,7 +28,7 @@ pub struct Columns {
     /// Places in the schema's list of features.
     places: Vec<usize>,
     /// What the store is asked for.
-    fields: Arc<[(FeatureName, FeatureType)]>,
+    fields: Fields,
     /// `None` where every column is stored, and then `fields` are the columns.
     on_read: Option<OnRead>,
 }
@@ -132,7 +133,7 @@ impl Columns {
     }
 
     /// What the store is asked for.
-    pub fn fields(&self) -> &[(FeatureName, FeatureType)] {
+    pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
@@ -191,7 +192,10 @@ impl Columns {
             .map(|input| match &input.source {
                 Source::Feature(name) => find(name).and_then(|answer| {
                     expired |= answer.status == Status::Expired;
-                    let served = matches!(answer.status, Status::Present | Status::Null | Status::Defaulted);
+                    let served = matches!(
+                        answer.status,
+                        Status::Present | Status::Stale | Status::Null | Status::Defaulted
+                    );
                     served.then_some(&answer.value)
                 }),
                 Source::Context(name) => {

@@ -152,9 +152,9 @@ impl FeatureStore {
     ) -> Result<(Row<'a>, RawInputs), ServiceError> {
         let mut values = Vec::new();
         let mut violations: Vec<Violation> = Vec::new();
-        row.features.retain(|(name, json)| {
+        row.features.retain(|(name, given)| {
             let Some(raw) = entity_type.raw_inputs.get(name.as_ref()) else { return true };
-            match raw.check(json) {
+            match raw.check(given) {
                 Ok(value) => values.push((Arc::from(name.as_ref()), value)),
                 Err(wrong) => violations.extend(wrong),
             }

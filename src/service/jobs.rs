@@ -117,9 +117,21 @@ impl Progress {
         self.changed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says how far it is where that is counted elsewhere.
+    pub fn set(&self, processed: u64, changed: u64, failed: u64) {
+        self.processed.store(processed, Ordering::Relaxed);
+        self.changed.store(changed, Ordering::Relaxed);
+        self.failed.store(failed, Ordering::Relaxed);
+    }
+
     /// Counts something that failed; the first few are kept as samples.
     pub fn failed(&self, what: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+        self.sample(what);
+    }
+
+    /// Keeps what was wrong with something that failed, if it is among the first few.
+    pub fn sample(&self, what: String) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() < ERROR_SAMPLES {
             errors.push(what);

@@ -1,9 +1,9 @@
 //! What the use cases count. The handles are made once, so that counting is one atomic addition.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, gauge};
 
 use super::columns::Columns;
 use super::read::EntityAnswer;
@@ -16,11 +16,14 @@ use crate::domain::violation::Violation;
 use crate::monitor::freshness::Reads;
 use crate::monitor::performance::{Timed, Types};
 use crate::monitor::{Kind, Performance, Tally};
+use crate::store::cache::CacheStats;
 
 pub struct Meters {
     reads: [Counter; Status::ALL.len()],
     writes: [Counter; 4],
     conflicts: Counter,
+    /// What was published last.
+    cached: Mutex<CacheStats>,
     /// `None`: monitoring is off.
     performance: Option<Arc<Performance>>,
 }
@@ -33,8 +36,32 @@ impl Meters {
                 .map(|status| counter!("feature_store_features_read_total", "status" => status.as_str())),
             writes: [Outcome::Applied, Outcome::Unchanged, Outcome::Late, Outcome::Skipped].map(write),
             conflicts: counter!("feature_store_commit_conflicts_total"),
+            cached: Mutex::default(),
             performance,
         }
+    }
+
+    /// Publishes what a cache says of itself.
+    pub fn cached(&self, stats: &CacheStats) {
+        let mut before = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(performance) = &self.performance {
+            performance.count(Tally::CacheHits, stats.hits - before.hits);
+            performance.count(Tally::CacheMisses, stats.misses - before.misses);
+        }
+        for (name, now, before) in [
+            ("feature_store_cache_hits_total", stats.hits, before.hits),
+            ("feature_store_cache_misses_total", stats.misses, before.misses),
+            ("feature_store_cache_evictions_total", stats.evictions, before.evictions),
+            ("feature_store_cache_invalidations_total", stats.invalidations, before.invalidations),
+            ("feature_store_cache_stale_total", stats.stale, before.stale),
+        ] {
+            counter!(name).increment(now - before);
+        }
+        gauge!("feature_store_cache_entries").set(stats.entries as f64);
+        gauge!("feature_store_cache_bytes").set(stats.bytes as f64);
+        gauge!("feature_store_cache_coherent").set(if stats.is_coherent { 1.0 } else { 0.0 });
+        gauge!("feature_store_cache_bypass_seconds").set(stats.bypass_seconds);
+        *before = *stats;
     }
 
     pub fn performance(&self) -> Option<&Arc<Performance>> {

@@ -1,6 +1,7 @@
 //! The use cases. They check what was asked against the registry, load what the rules need, let
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
+pub mod backup;
 pub mod batch;
 pub mod columns;
 pub mod compile;
@@ -8,7 +9,10 @@ pub mod compute;
 pub mod embeddings;
 pub mod entities;
 pub mod error;
+pub mod export;
+pub mod frame;
 pub mod history;
+pub mod import;
 pub mod jobs;
 mod lane;
 mod locks;
@@ -19,18 +23,25 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod snapshot;
+mod spine;
+pub mod training;
+mod walk;
 pub mod watch;
 pub mod write;
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Timestamp};
 use crate::monitor::Performance;
 pub use crate::store::StoreDescription;
-use crate::store::{Store, StoreError};
+use crate::store::cache::{CacheConfig, CacheStats, NearCache};
+use crate::store::{Backup, Store, StoreError};
 
+use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
 use self::jobs::Jobs;
 use self::locks::EntityLocks;
@@ -48,6 +59,8 @@ pub struct Settings {
     /// Whether no other process uses the store.
     pub exclusive_store: bool,
     pub limits: Limits,
+    /// `None`: every read is answered by the store.
+    pub cache: Option<CacheConfig>,
 }
 
 /// How much one request may ask for.
@@ -64,6 +77,7 @@ pub struct Limits {
 /// The feature store: every use case is a method, in the file of its noun.
 pub struct FeatureStore {
     store: Arc<dyn Store>,
+    cache: Option<Arc<NearCache>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
     settings: Settings,
@@ -71,9 +85,14 @@ pub struct FeatureStore {
     meters: Meters,
     embedding_provider: Arc<dyn EmbeddingProvider>,
     jobs: Arc<Jobs>,
+    /// The turns of imports.
+    imports: Semaphore,
+    /// `None`: the store is copied by others.
+    backups: Option<Backups>,
 }
 
 impl FeatureStore {
+    /// Call it within the runtime that the store is used in.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -84,7 +103,27 @@ impl FeatureStore {
         let registry = Registry::new(store.clone(), clock.clone(), settings.defaults);
         let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
-        Self { store, clock, registry, settings, locks, meters, embedding_provider, jobs }
+        let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
+        let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
+        Self {
+            store,
+            cache,
+            clock,
+            registry,
+            settings,
+            locks,
+            meters,
+            embedding_provider,
+            jobs,
+            imports,
+            backups: None,
+        }
+    }
+
+    /// With a store that can be asked for a copy.
+    pub fn with_backup(mut self, store: Arc<dyn Backup>) -> Self {
+        self.backups = Some(Backups::new(store));
+        self
     }
 
     pub fn registry(&self) -> &Registry {
@@ -102,6 +141,9 @@ impl FeatureStore {
 
     /// Moves what was recorded into its windows, as of now.
     pub fn settle_performance(&self) {
+        if let Some(stats) = self.cache_stats() {
+            self.meters.cached(&stats);
+        }
         if let Some(performance) = self.performance() {
             let snapshot = self.registry.snapshot();
             performance.settle(self.clock.now(), |name| snapshot.entity_type(name).cloned());
@@ -114,6 +156,11 @@ impl FeatureStore {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How the near cache does; `None` where there is none.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
     }
 
     /// Whether the store answers.

@@ -20,7 +20,8 @@ use crate::domain::value::Value;
 use crate::domain::view::{self, Answer};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor::Kind;
-use crate::store::Load;
+use crate::store::cache::{self, Found, Wanted};
+use crate::store::{Load, StoreError};
 
 /// Which features of an entity type are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct ReadOptions {
     pub metadata: bool,
     /// For features that are computed when they are read.
     pub context: Named,
+    /// Whether the store itself is to answer, and no copy of what it has.
+    pub no_cache: bool,
 }
 
 /// What a read answers of one entity.
@@ -78,6 +81,8 @@ pub struct ReadAnswer<T> {
     pub provenance: ProvenanceMap,
     /// The time that ages are counted to.
     pub now: Timestamp,
+    /// How long ago this was true for certain, where the store could not be reached.
+    pub stale: Option<Span>,
 }
 
 /// The provenance records that an answer mentions.
@@ -117,7 +122,7 @@ impl FeatureStore {
         if answer.entities.iter().any(|entity| entity.version == 0) {
             return Err(ServiceError::EntityNotFound(entity.clone()));
         }
-        Ok(ReadAnswer { answer, provenance: answers.provenance, now: answers.now })
+        Ok(ReadAnswer { answer, provenance: answers.provenance, now: answers.now, stale: answers.stale })
     }
 
     /// Reads many entities, possibly of several types, in one round trip.
@@ -193,7 +198,10 @@ impl FeatureStore {
         Ok(names)
     }
 
-    async fn service_features(&self, reference: &FeatureServiceRef) -> Result<Vec<FeatureRef>, ServiceError> {
+    pub(super) async fn service_features(
+        &self,
+        reference: &FeatureServiceRef,
+    ) -> Result<Vec<FeatureRef>, ServiceError> {
         if !self.registry.snapshot().knows_service(reference) {
             self.registry.refresh().await?;
         }
@@ -254,30 +262,22 @@ impl FeatureStore {
         wanted: Vec<(Columns, Vec<EntityId>)>,
         options: &ReadOptions,
     ) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
-        let history = options.when != When::Now;
-        let mut keys = Vec::with_capacity(wanted.iter().map(|(_, ids)| ids.len()).sum());
-        for (columns, ids) in &wanted {
-            keys.extend(ids.iter().map(|id| EntityKey::new(columns.entity_type.name().clone(), id.clone())));
-        }
-        let mut next = keys.iter();
-        let loads: Vec<Load<'_>> = wanted
-            .iter()
-            .flat_map(|(columns, ids)| std::iter::repeat_n(columns, ids.len()))
-            .zip(&mut next)
-            .map(|(columns, entity)| Load { entity, features: columns.fields(), history })
-            .collect();
-        let mut loaded = self.store.load(&loads).await?.into_iter();
+        let keys = keys_of(&wanted);
+        let (mut loaded, stale) = self.load_for(&wanted, &keys, options).await?;
         // Judged after the answer came: what expired meanwhile is not served.
         let now = self.clock.now();
         let mut answer = Vec::with_capacity(wanted.len());
         for (columns, ids) in wanted {
             let mut entities = Vec::with_capacity(ids.len());
-            for (entity_id, records) in ids.into_iter().zip(&mut loaded) {
-                entities.push(answer_fields(&columns, entity_id, records, options, now)?);
+            for (entity_id, loaded) in ids.into_iter().zip(&mut loaded) {
+                entities.push(match loaded {
+                    Loaded::Records(records) => answer_fields(&columns, entity_id, records, options, now)?,
+                    Loaded::Found(found) => answer_now(&columns, entity_id, &found, options, now, stale),
+                });
             }
             if columns.is_computed_on_read() {
                 let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
-                self.compute_on_read(&columns, &mut entities, &request).await?;
+                self.compute_on_read(&columns, &mut entities, &|_| &request).await?;
             }
             self.meters.read(&columns, &entities, options.when == When::Now);
             answer.push(TypeAnswer { columns, entities });
@@ -290,20 +290,63 @@ impl FeatureStore {
         } else {
             ProvenanceMap::new()
         };
-        Ok(ReadAnswer { answer, provenance, now })
+        Ok(ReadAnswer { answer, provenance, now, stale })
     }
 
-    /// Completes answers whose columns are not all stored.
-    async fn compute_on_read(
+    /// Loads what a read needs, with how long ago it was true for certain if the store is out of reach.
+    async fn load_for(
+        &self,
+        wanted: &[(Columns, Vec<EntityId>)],
+        keys: &[EntityKey],
+        options: &ReadOptions,
+    ) -> Result<(std::vec::IntoIter<Loaded>, Option<Span>), ServiceError> {
+        let fields = wanted
+            .iter()
+            .flat_map(|(columns, ids)| std::iter::repeat_n(columns.fields(), ids.len()))
+            .zip(keys);
+        if options.when != When::Now {
+            let loads: Vec<Load<'_>> =
+                fields.map(|(features, entity)| Load { entity, features, history: true }).collect();
+            let loaded = self.store.load(&loads).await?.into_iter().map(Loaded::Records);
+            return Ok((loaded.collect::<Vec<_>>().into_iter(), None));
+        }
+        let wanted: Vec<Wanted<'_>> = fields.map(|(fields, entity)| Wanted { entity, fields }).collect();
+        let (found, stale) = self.find(&wanted, options.no_cache).await?;
+        Ok((found.into_iter().map(Loaded::Found).collect::<Vec<_>>().into_iter(), stale))
+    }
+
+    /// Entities as they are: from the cache, else from the store. Where the store cannot be reached
+    /// and that is allowed, as they were when it was reached last, and how long ago that was.
+    pub(super) async fn find(
+        &self,
+        wanted: &[Wanted<'_>],
+        no_cache: bool,
+    ) -> Result<(Vec<Found>, Option<Span>), ServiceError> {
+        let Some(cache) = self.cache.as_ref().filter(|_| !no_cache) else {
+            return Ok((cache::load(&*self.store, wanted).await?, None));
+        };
+        match cache.read(&*self.store, wanted).await {
+            Ok(found) => Ok((found, None)),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => match cache.stale(wanted) {
+                Some((found, age)) => Ok((found, Some(age))),
+                None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Completes answers whose columns are not all stored, each for a request of its own.
+    pub(super) async fn compute_on_read<'a>(
         &self,
         columns: &Columns,
         entities: &mut [EntityAnswer],
-        request: &Request,
+        requests: &(dyn Fn(usize) -> &'a Request + Sync),
     ) -> Result<(), ServiceError> {
         let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         loop {
-            let mut missing = match complete(columns, entities, request, derivations.as_ref(), &embeddings)? {
+            let mut missing = match complete(columns, entities, requests, derivations.as_ref(), &embeddings)?
+            {
                 Completed::All(completed) => {
                     for (entity, answers) in entities.iter_mut().zip(completed) {
                         entity.answers = answers;
@@ -342,22 +385,22 @@ enum Completed {
     Missing(Vec<EmbeddingRequest>),
 }
 
-fn complete(
+fn complete<'a>(
     columns: &Columns,
     entities: &[EntityAnswer],
-    request: &Request,
+    requests: &dyn Fn(usize) -> &'a Request,
     derivations: &dyn Derivations,
     embeddings: &Lookup<'_>,
 ) -> Result<Completed, ServiceError> {
     let mut session = derivations.session(embeddings);
     let mut missing = Vec::new();
     let mut completed = Vec::with_capacity(entities.len());
-    for entity in entities {
+    for (index, entity) in entities.iter().enumerate() {
         if entity.version == 0 {
             completed.push(columns.names().map(|_| Answer::not_found()).collect());
             continue;
         }
-        match columns.complete(entity.answers.clone(), request, session.as_mut()) {
+        match columns.complete(entity.answers.clone(), requests(index), session.as_mut()) {
             Ok(answers) => completed.push(answers),
             Err((_, DeriveError::NeedsEmbeddings(requests))) => missing.extend(requests),
             Err((_, DeriveError::Unavailable(reason))) => return Err(ServiceError::Unavailable(reason)),
@@ -371,19 +414,60 @@ fn complete(
     Ok(if missing.is_empty() { Completed::All(completed) } else { Completed::Missing(missing) })
 }
 
+fn keys_of(wanted: &[(Columns, Vec<EntityId>)]) -> Vec<EntityKey> {
+    let keys = wanted.iter().flat_map(|(columns, ids)| {
+        ids.iter().map(|id| EntityKey::new(columns.entity_type.name().clone(), id.clone()))
+    });
+    keys.collect()
+}
+
+/// What is known of one entity.
+enum Loaded {
+    /// With its history.
+    Records(EntityRecords),
+    /// As it is.
+    Found(Found),
+}
+
+/// The present of one entity, judged.
+fn answer_now(
+    columns: &Columns,
+    entity_id: EntityId,
+    found: &Found,
+    options: &ReadOptions,
+    now: Timestamp,
+    stale: Option<Span>,
+) -> EntityAnswer {
+    let version = found.entry.version();
+    if version == 0 {
+        return not_there(columns, entity_id);
+    }
+    let answers = columns.field_features().enumerate().map(|(index, feature)| {
+        let current = found.entry.current(found.slots.get(index)).cloned();
+        let mut answer = view::at_present(feature, current, now, options.max_age);
+        if stale.is_some() {
+            answer.status = answer.status.when_stale();
+        }
+        answer
+    });
+    EntityAnswer { entity_id, version, answers: answers.collect() }
+}
+
+/// No default stands in for features of an entity that nobody has heard of.
+fn not_there(columns: &Columns, entity_id: EntityId) -> EntityAnswer {
+    let answers = columns.fields().iter().map(|_| Answer::not_found()).collect();
+    EntityAnswer { entity_id, version: 0, answers }
+}
+
 /// What is stored of one entity, judged.
-fn answer_fields(
+pub(super) fn answer_fields(
     columns: &Columns,
     entity_id: EntityId,
     records: EntityRecords,
     options: &ReadOptions,
     now: Timestamp,
 ) -> Result<EntityAnswer, ServiceError> {
-    let Some(head) = records.head else {
-        // No default stands in for features of an entity that nobody has heard of.
-        let answers = columns.fields().iter().map(|_| Answer::not_found()).collect();
-        return Ok(EntityAnswer { entity_id, version: 0, answers });
-    };
+    let Some(head) = records.head else { return Ok(not_there(columns, entity_id)) };
     let features = columns.field_features().zip(records.features);
     let (version, answers) = match options.when {
         When::Now => {

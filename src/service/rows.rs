@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 use indexmap::IndexMap;
-use serde_json::value::RawValue;
 
 use super::FeatureStore;
 use super::error::ServiceError;
 use super::registry::widens;
 use crate::domain::compiled::{CompiledEntityType, CompiledFeature, SharedEntityType};
 use crate::domain::draft::{FeatureEvent, Intent};
+use crate::domain::given::Given;
 use crate::domain::name::{EntityId, EntityType, FeatureName};
 use crate::domain::schema::FeatureSchema;
 use crate::domain::time::{Timestamp, Ttl};
@@ -21,8 +21,8 @@ use crate::domain::violation::{Violation, ViolationCode};
 #[derive(Clone, Debug)]
 pub struct Row<'a> {
     pub entity_id: EntityId,
-    /// Names and values as they stand in the body, in its order.
-    pub features: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Names and values as they were sent, in their order.
+    pub features: Vec<(Cow<'a, str>, Given<'a>)>,
     /// `None`: now.
     pub event_timestamp: Option<Timestamp>,
     /// Goes before every other ttl.
@@ -92,7 +92,7 @@ impl FeatureStore {
         }
         let may_register =
             self.settings.auto_register && !entity_type.is_some_and(CompiledEntityType::is_strict);
-        for (index, (name, json)) in row.features.iter().enumerate() {
+        for (index, (name, given)) in row.features.iter().enumerate() {
             if row.features[..index].iter().any(|(earlier, _)| earlier == name) {
                 let message = format!("the feature {name:?} is given twice");
                 violations.push(Violation {
@@ -110,14 +110,14 @@ impl FeatureStore {
                         message,
                     ));
                 }
-                Some(feature) => match check_known(feature, json) {
+                Some(feature) => match check_known(feature, given) {
                     Checked::Event(value) => {
                         events.push(event(feature, value, row));
                     }
                     Checked::Widen(schema) => unknown.push((feature.name.clone(), *schema)),
                     Checked::Wrong(wrong) => violations.extend(wrong),
                 },
-                None => match check_unknown(name, json, may_register) {
+                None => match check_unknown(name, given, may_register) {
                     Ok(new) => unknown.push(new),
                     Err(violation) => violations.push(violation),
                 },
@@ -158,15 +158,15 @@ enum Checked {
     Wrong(Vec<Violation>),
 }
 
-fn check_known(feature: &CompiledFeature, json: &RawValue) -> Checked {
-    let wrong = match feature.check(json) {
+fn check_known(feature: &CompiledFeature, given: &Given<'_>) -> Checked {
+    let wrong = match feature.check(given) {
         Ok(value) => return Checked::Event(value),
         Err(wrong) => wrong,
     };
     if feature.inferred {
         let known =
             FeatureSchema { inferred: true, ..FeatureSchema::of_type(feature.feature_type.name(), None) };
-        if let Some(inferred) = FeatureSchema::infer(json).filter(|inferred| widens(&known, inferred)) {
+        if let Some(inferred) = given.infer().filter(|inferred| widens(&known, inferred)) {
             return Checked::Widen(Box::new(inferred));
         }
     }
@@ -175,7 +175,7 @@ fn check_known(feature: &CompiledFeature, json: &RawValue) -> Checked {
 
 fn check_unknown(
     name: &str,
-    json: &RawValue,
+    given: &Given<'_>,
     may_register: bool,
 ) -> Result<(FeatureName, FeatureSchema), Violation> {
     let of_feature =
@@ -186,14 +186,16 @@ fn check_unknown(
         let message = "is not in the schema, and unknown features are not registered here";
         return Err(of_feature(ViolationCode::UnknownFeature, message.to_owned()));
     }
-    let Some(inferred) = FeatureSchema::infer(json) else {
+    if let Given::Unusable(reason) = given {
+        return Err(of_feature(ViolationCode::WrongType, reason.clone()));
+    }
+    let Some(feature_type) = given.infer_type() else {
         let message = "is not in the schema, and null tells no type: declare it, or write a value first";
         return Err(of_feature(ViolationCode::UnknownFeature, message.to_owned()));
     };
     // The value must fit what it declares itself: a number beyond float64 does not.
-    let feature_type = Value::infer_type(json)
-        .ok_or_else(|| of_feature(ViolationCode::WrongType, "tells no type".to_owned()))?;
-    Value::parse(json, feature_type).map_err(|error| of_feature(ViolationCode::WrongType, error.0))?;
+    given.to_value(feature_type).map_err(|error| of_feature(ViolationCode::WrongType, error.0))?;
+    let inferred = FeatureSchema::inferred(feature_type);
     if inferred.dimension.is_some_and(|dimension| dimension > crate::domain::compiled::MAX_DIMENSION) {
         let message = format!("an embedding has at most {} numbers", crate::domain::compiled::MAX_DIMENSION);
         return Err(of_feature(ViolationCode::WrongType, message));

@@ -305,15 +305,14 @@ impl FeatureStore {
         &self,
         provenance: &Provenance,
         entity_type: &CompiledEntityType,
-        events: &[FeatureEvent],
+        events: impl IntoIterator<Item = &FeatureEvent>,
     ) -> Result<ProvenanceId, ServiceError> {
         let now = self.clock.now();
         let computed =
             entity_type.computed().iter().filter_map(|computed| entity_type.features.get(&computed.feature));
         let derived = computed.map(|feature| feature.ttl.expires_at(now));
-        let latest = latest_expiry(
-            events.iter().map(|event| event.ttl.expires_at(now)).chain(derived).chain([Some(now)]),
-        );
+        let written = events.into_iter().map(|event| event.ttl.expires_at(now));
+        let latest = latest_expiry(written.chain(derived).chain([Some(now)]));
         let until = latest.map(|at| at + self.settings.history_ttl);
         Ok(self.store.intern(provenance, until).await?)
     }

@@ -1,11 +1,12 @@
 //! Measures a store from outside: how long each operation takes and how it fails.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use metrics::{Counter, Histogram, counter, histogram};
 
+use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
@@ -162,6 +163,10 @@ impl Store for Metered {
 
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.delete.measure(self.store.reap(now)).await
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>, vouch_every: Duration) -> Told {
+        self.store.watch(watcher, vouch_every)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,13 +4,21 @@
 //! in [`crate::domain`] ask for, and carries out a [`Commit`] as a whole if the entity is still
 //! what was loaded.
 
+pub mod cache;
 pub mod embedded;
 pub mod guarded;
 pub mod metered;
 pub mod redis;
+pub mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
+use self::watch::{Told, Watcher};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords, Head};
@@ -192,6 +200,12 @@ pub trait Store: Send + Sync + 'static {
     /// nothing to do.
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError>;
 
+    /// Tells `watcher` of every change of an entity from now on, whoever makes it: see [`Told`].
+    /// Of changes that are under way when this is called it may or may not tell. Where it has to
+    /// vouch for having told everything it does so about every `vouch_every`. Call it within the
+    /// runtime that the store is used in.
+    fn watch(&self, watcher: Arc<dyn Watcher>, vouch_every: Duration) -> Told;
+
     /// Asks the store for a sign of life. For an embedded store: that it can read and write.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -199,6 +213,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what is under way and closes the store. Calls after this fail as unavailable.
     async fn close(&self);
+}
+
+/// A store that copies itself while it is in use, for want of anybody else who could.
+pub trait Backup: Send + Sync + 'static {
+    /// Everything as it is at one moment, which is not before this call, in pieces. After an error
+    /// there are no more. A receiver that takes nothing for a minute is taken to have gone.
+    fn backup(&self) -> mpsc::Receiver<Result<Bytes, StoreError>>;
 }
 
 /// The head as both stores write it: `version`, a colon, the time of creation in milliseconds.

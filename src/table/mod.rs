@@ -1,8 +1,11 @@
 //! Tables as bytes: the formats in which features leave and enter in bulk. Between the formats and
 //! the rest of the server stands Arrow's `RecordBatch`.
 
-mod cells;
+pub mod cells;
 pub mod columns;
+pub mod given;
+pub mod json_columns;
+pub mod keys;
 pub mod read;
 pub mod write;
 

@@ -60,7 +60,7 @@ impl Launch {
 
     fn spawn(&self, log: &Path) -> Child {
         // Nothing of the environment of whoever runs the tests may become a setting.
-        Command::new(env!("CARGO_BIN_EXE_feature-store"))
+        Command::new(binary())
             .current_dir(self.dir.path())
             .env_clear()
             .env("FEATURE_STORE_LISTEN", "127.0.0.1:0")
@@ -104,7 +104,22 @@ impl Launch {
     }
 }
 
+/// The binary of this build, unless another is asked for: a release build to be soaked, say.
+fn binary() -> PathBuf {
+    let other = std::env::var_os("FEATURE_STORE_TEST_BINARY").map(PathBuf::from);
+    other.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_feature-store")))
+}
+
 impl ServerProcess {
+    /// Memory that the process holds now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024
+    }
+
     /// Like `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
@@ -113,8 +128,21 @@ impl ServerProcess {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Freezes the process: its connections stay open and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().expect("kill can be run");
+        let status = Command::new("kill").args([signal, &id]).status().expect("kill can be run");
         assert!(status.success());
     }
 

@@ -35,7 +35,11 @@ impl Targets {
         *lock(&self.0) = addresses.into_iter().collect();
     }
 
-    fn pick(&self, turn: usize) -> SocketAddr {
+    fn is_one(&self) -> bool {
+        lock(&self.0).len() == 1
+    }
+
+    pub fn pick(&self, turn: usize) -> SocketAddr {
         let addresses = lock(&self.0);
         addresses[turn % addresses.len()]
     }
@@ -102,6 +106,11 @@ impl Workload {
         });
         let tasks = writers.chain(readers).collect();
         Self { account, tasks }
+    }
+
+    /// How many requests succeeded so far.
+    pub fn successes(&self) -> usize {
+        self.account.successes.load(Ordering::Relaxed)
     }
 
     /// Waits for so many more successful requests.
@@ -201,7 +210,11 @@ impl Worker {
     async fn ask(&mut self, method: Method, path: &str, body: Option<Value>) -> Option<Answer> {
         self.turn += 1;
         let client = self.client.at(self.targets.pick(self.turn));
-        let request = client.request(method, path);
+        let mut request = client.request(method, path);
+        if !self.targets.is_one() {
+            // Another server's cache may be a moment behind.
+            request = request.header("cache-control", "no-cache");
+        }
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let started = Instant::now();
         let answer = client.try_send(request).await;

@@ -19,6 +19,7 @@ pub fn apply(tables: &mut Tables, commit: &PreparedCommit) -> Result<CommitOutco
     }
     // Nothing is refused from here on: only the engine may fail.
     tables.changed = true;
+    tables.touched.push(commit.entity.clone());
     let mut entity = match stored {
         Some(stored) => {
             let retain_until = longer(stored.retain_until, commit.retain_until);
@@ -145,6 +146,7 @@ pub fn delete(tables: &mut Tables, key: &[u8]) -> Result<bool, Fault> {
         Some(stored) => StoredEntity::decode(stored.value()).ok().and_then(|entity| entity.due),
     };
     tables.changed = true;
+    tables.touched.push(key.to_vec());
     move_due(tables, key, due, None)?;
     remove_below(&mut tables.large, key)?;
     remove_below(&mut tables.history, key)?;

@@ -38,10 +38,14 @@ pub fn entities_of(entity_type: &EntityType, after: Option<&EntityId>) -> Range<
     range
 }
 
+/// Type and id, as [`entity`] put them together.
+pub fn names(entity: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(entity).ok()?.split_once('\0')
+}
+
 /// The id at the end of an entity's key.
 pub fn entity_id(entity: &[u8]) -> Option<EntityId> {
-    let at = entity.iter().position(|byte| *byte == END)?;
-    EntityId::parse(std::str::from_utf8(&entity[at + 1..]).ok()?).ok()
+    EntityId::parse(names(entity)?.1).ok()
 }
 
 /// All keys that are `key`, a zero byte and more.

@@ -5,6 +5,7 @@
 //! [`commit`] compares and carries it out there. An [`entity`] is one value of one table, so that
 //! one look-up answers a read of any number of small features ([`read`]).
 
+mod backup;
 mod commit;
 mod entity;
 mod fault;
@@ -23,15 +24,23 @@ mod writer;
 mod outage;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
+pub use self::backup::{RestoreError, restore, verify};
 use self::open::Place;
 pub use self::open::{OpenError, Options};
 use self::prepared::PreparedCommit;
 use self::tables::Tables;
 use self::writer::{Writer, job};
-use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
+use super::watch::{Told, Watcher};
+use super::{
+    Backup, CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
+};
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
@@ -183,6 +192,12 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    /// The writer's thread tells, after a group is durable and before it answers for it.
+    fn watch(&self, watcher: Arc<dyn Watcher>, _: Duration) -> Told {
+        self.writer.watchers().add(watcher);
+        Told::AtOnce
+    }
+
     /// Sends a job through the writer, and reads. Where the last write failed, the writer writes
     /// before any job, to find out whether it can again; otherwise this costs no write.
     async fn ping(&self) -> Result<(), StoreError> {
@@ -201,5 +216,22 @@ impl Store for EmbeddedStore {
 
     async fn close(&self) {
         self.writer.close().await;
+    }
+}
+
+/// So many pieces of a backup wait to be taken.
+const PIECES: usize = 4;
+
+impl Backup for EmbeddedStore {
+    fn backup(&self) -> mpsc::Receiver<Result<Bytes, StoreError>> {
+        let (pieces, receiver) = mpsc::channel(PIECES);
+        let reader = self.writer.reader();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = reader.read(|transaction| backup::write(transaction, &pieces)) {
+                // Whoever asked may be the one who has gone.
+                let _ = pieces.blocking_send(Err(error));
+            }
+        });
+        receiver
     }
 }

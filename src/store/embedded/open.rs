@@ -13,7 +13,7 @@ use super::tables::{META, Tables, meta};
 
 /// The layout of the tables that this version writes.
 const FORMAT: u64 = 2;
-const FILE: &str = "feature-store.redb";
+pub const FILE: &str = "feature-store.redb";
 
 /// How the store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,9 +14,11 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::Fault;
+use super::key;
 use super::open::{OpenError, Place};
 use super::tables::{META, Tables, meta};
 use crate::store::StoreError;
+use crate::store::watch::Watchers;
 
 /// So many submissions wait at most; further ones wait to be queued.
 const QUEUE: usize = 1024;
@@ -91,6 +93,7 @@ struct Shared {
     failing: AtomicBool,
     /// Something was committed since the last checkpoint.
     unchecked: AtomicBool,
+    watchers: Watchers,
 }
 
 #[derive(Debug)]
@@ -188,6 +191,7 @@ impl Writer {
             asked: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
+            watchers: Watchers::default(),
         });
         let (queue, messages) = mpsc::channel(QUEUE);
         let (directory, file) = (place.directory.clone(), place.file.clone());
@@ -224,6 +228,10 @@ impl Writer {
         let (job, reply) = job(work);
         self.submit(vec![job]).await;
         answer(reply).await
+    }
+
+    pub fn watchers(&self) -> &Watchers {
+        &self.reader.shared.watchers
     }
 
     /// Whether a crash now would have the next open check the whole file.
@@ -333,9 +341,20 @@ impl Work {
     }
 
     fn attempt_once(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
+        let mut touched = Vec::new();
+        let outcome = self.attempt_untold(jobs, &mut touched);
+        // After a failure too, which may have made it durable all the same.
+        for (entity_type, entity_id) in touched.iter().filter_map(|entity| key::names(entity)) {
+            self.shared.watchers.tell(|watcher| watcher.changed(entity_type, entity_id));
+        }
+        outcome
+    }
+
+    /// `touched` becomes the keys of the entities that may have been changed.
+    fn attempt_untold(&self, jobs: &mut [Box<dyn Job>], touched: &mut Vec<Vec<u8>>) -> Result<(), Fault> {
         self.reopen_if_broken()?;
         let mut group = None;
-        let attempt = AssertUnwindSafe(|| self.transact(jobs, &mut group));
+        let attempt = AssertUnwindSafe(|| self.transact(jobs, &mut group, touched));
         let outcome = panic::catch_unwind(attempt).unwrap_or_else(|_| {
             self.shared.broken.store(true, Ordering::Release);
             Err(Fault::Refused(StoreError::Internal("the writer panicked".to_owned())))
@@ -360,8 +379,14 @@ impl Work {
         }
     }
 
-    /// `group` becomes the number of the group once it is being committed.
-    fn transact(&self, jobs: &mut [Box<dyn Job>], group: &mut Option<u64>) -> Result<(), Fault> {
+    /// `group` becomes the number of the group once it is being committed, and `touched` the keys of
+    /// the entities in it.
+    fn transact(
+        &self,
+        jobs: &mut [Box<dyn Job>],
+        group: &mut Option<u64>,
+        touched: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Fault> {
         let mut transaction = match &*self.shared.state() {
             State::Open(database) => database.begin_write()?,
             State::Reopening(_) | State::Closed => return Err(Fault::Refused(closed())),
@@ -377,6 +402,7 @@ impl Work {
         let number = tables.number(meta::GROUPS)? + 1;
         tables.set_number(meta::GROUPS, number)?;
         let is_checkpoint = tables.checkpoint;
+        *touched = std::mem::take(&mut tables.touched);
         drop(tables);
         transaction.set_quick_repair(is_checkpoint);
         *group = Some(number);

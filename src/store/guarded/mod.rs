@@ -26,6 +26,7 @@ use tokio::time::timeout_at;
 
 use self::budget::Budget;
 use self::circuit::{Admission, Circuit, Ended};
+use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
@@ -360,6 +361,10 @@ impl Store for Guarded {
     /// Nobody waits for it, and it may be long.
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.store.reap(now).await
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>, vouch_every: Duration) -> Told {
+        self.store.watch(watcher, vouch_every)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use fred::bytes_utils::Str;
 use fred::types::Value as Argument;
 
 use super::RedisStore;
-use super::batch::{Item, Ran, run_each};
+use super::batch::{Item, Ran};
 use super::errors::unexpected;
 use super::keys::HEAD;
 use crate::domain::envelope::{encode_current, encode_superseded};
@@ -19,7 +19,8 @@ const LARGE_ABOVE: usize = 64;
 impl RedisStore {
     pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let item = |index: usize| self.commit_item(&commits[index]);
-        let runs = run_each(&self.links, &self.replication, &self.scripts.commit, commits.len(), item).await;
+        let scripts = &self.scripts;
+        let runs = self.run_together(&scripts.commit, &scripts.commit_several, commits.len(), item).await;
         let outcome = |run: Result<Ran, StoreError>| match run.map(|ran| (ran.answer, ran.replicated))? {
             (Argument::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
             (Argument::Integer(0), _) => Ok(CommitOutcome::Conflict),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
+use fred::types::RespVersion;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, Server, TcpConfig,
     UnresponsiveConfig,
@@ -138,6 +139,26 @@ impl Links {
         // Not being up in time is for the commands to say.
         let _ = tokio::time::timeout(config.connect_timeout, all_up).await;
         Ok(Self { links, turn: AtomicUsize::new(0), topology, location })
+    }
+
+    /// A link of its own for hearing of changes: it takes what the server sends unasked.
+    pub fn listener(config: &RedisConfig) -> Result<Link, StoreError> {
+        let fred_config = Config { version: RespVersion::RESP3, ..fred_config(config)? };
+        // What does not fit is lost, and everything is forgotten then: room for what comes in while
+        // this process is held up.
+        let performance = PerformanceConfig { broadcast_channel_capacity: 65_536, ..performance(config) };
+        let policy = ReconnectPolicy::new_exponential(0, 50, 2000, 2);
+        let client = Client::new(fred_config, Some(performance), Some(connection(config)), Some(policy));
+        Ok(Link::start(client, without_credentials(&config.url)))
+    }
+
+    /// Every primary that any of the links knows of; empty where there is but one server.
+    pub fn known_primaries(&self) -> Vec<Server> {
+        let mut servers: Vec<Server> =
+            self.links.iter().filter(|link| link.is_up()).filter_map(Link::primaries).flatten().collect();
+        servers.sort_unstable();
+        servers.dedup();
+        servers
     }
 
     /// The next link that is up.

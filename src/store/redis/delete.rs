@@ -5,14 +5,14 @@
 //! along what was written and acknowledged meanwhile.
 
 use bytes::Bytes;
-use fred::interfaces::HashesInterface;
+use fred::interfaces::ClientLike;
 use fred::types::Value;
 
 use super::RedisStore;
 use super::batch::{Item, run_each};
 use super::errors::{of_key, unexpected};
 use super::keys::{EntityKeys, HEAD};
-use super::link::send;
+use super::link::{command, send};
 use super::reply;
 use crate::domain::name::EntityKey;
 use crate::store::StoreError;
@@ -63,7 +63,8 @@ impl RedisStore {
         let keys: Vec<&EntityKeys> = entities.collect();
         for keys in &keys {
             // In a pipeline this only queues the command.
-            let _: Result<Value, _> = pipeline.hget(keys.main.clone(), HEAD).await;
+            let args = vec![Value::Bytes(keys.main.clone()), Value::from_static_str(HEAD)];
+            let _: Result<Value, _> = pipeline.custom(command("HGET", keys.slot), args).await;
         }
         let replies = send(&pipeline, keys.len()).await;
         let head = |(reply, keys): (Result<Value, _>, &EntityKeys)| match reply {

@@ -13,7 +13,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 pub(super) const HEAD: &str = "@";
 
 /// The keys of one installation, under its prefix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
 }
@@ -50,6 +50,19 @@ impl Keys {
         let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?;
         let rest = rest.strip_prefix(entity_type.as_str().as_bytes())?.strip_prefix(b":")?;
         EntityId::parse(std::str::from_utf8(rest.strip_suffix(b"}")?).ok()?).ok()
+    }
+
+    /// What the keys of all entities begin with (and those of the registry).
+    pub fn entities(&self) -> Bytes {
+        join(&[&self.prefix, ":{"])
+    }
+
+    /// Type and id of the entity whose main or large hash `key` is. A commit changes the main hash
+    /// always, so that the other keys tell nothing more.
+    pub fn names<'k>(&self, key: &'k [u8]) -> Option<(&'k str, &'k str)> {
+        let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?;
+        let rest = rest.strip_suffix(b":large").unwrap_or(rest).strip_suffix(b"}")?;
+        std::str::from_utf8(rest).ok()?.split_once(':')
     }
 
     /// The counter that provenance ids are drawn from.
@@ -117,10 +130,16 @@ mod tests {
             let read = |key: &[u8]| keys.entity_id(&product, key);
             assert_eq!(read(&of_entity.main), Some(EntityId::parse(id).unwrap()), "{id}");
             assert_eq!(read(&of_entity.large), None, "{id}");
+            assert_eq!(keys.names(&of_entity.main), Some(("product", id)));
+            assert_eq!(keys.names(&of_entity.large), Some(("product", id)));
             let history = of_entity.history(&FeatureName::parse("price").unwrap());
             assert_eq!(read(&history), None, "{id}");
+            assert_eq!(keys.names(&history), None, "{id}");
             assert_eq!(redis_keyslot(&history), of_entity.slot, "{id}");
             assert_eq!(redis_keyslot(&of_entity.large), of_entity.slot, "{id}");
+        }
+        for other in [keys.registry("revision"), keys.jobs(), keys.provenance_counter()] {
+            assert_eq!(keys.names(&other), None);
         }
         let other = EntityType::parse("products").unwrap();
         assert_eq!(keys.entity_id(&other, &keys.entity(&entity("1")).main), None);

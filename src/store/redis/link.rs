@@ -52,6 +52,10 @@ impl Link {
     /// Starts connecting; goes on until [`Link::close`].
     pub fn start(client: Client, location: String) -> Self {
         let state = Arc::new(State::default());
+        // See `Link::pipeline`. Not in a cluster: what was redirected is written a second time, alone.
+        if !client.is_clustered() {
+            client.inner().counters.incr_cmd_buffer_len();
+        }
         tokio::spawn(watch(client.clone(), Arc::clone(&state), location.clone()));
         tokio::spawn(keep_connected(client.clone(), Arc::clone(&state), location.clone()));
         let options = Options { fail_fast: true, ..Options::default() };
@@ -82,6 +86,13 @@ impl Link {
         self.state.generation.load(Ordering::Relaxed)
     }
 
+    /// What is put into it must end with a [`command`].
+    ///
+    /// fred would write each command of a pipeline to the socket by itself, unless it sees that more
+    /// wait in its queue; and a pipeline counts as one. A hundred entities would be a hundred system
+    /// calls on either side. So fred is told, once a link, that there is always more to come; what
+    /// [`command`] makes is written at once nevertheless, with everything before it. Only a cluster's
+    /// commands go one by one, as fred sees fit.
     pub fn pipeline(&self) -> WithOptions<Pipeline<Client>> {
         self.client.pipeline().with_options(&self.options)
     }

@@ -1,13 +1,13 @@
 //! Loads: one pipeline, however many entities.
 
 use bytes::Bytes;
-use fred::interfaces::{HashesInterface, SortedSetsInterface};
+use fred::interfaces::{ClientLike, HashesInterface, SortedSetsInterface};
 use fred::types::{Key, Value as Reply};
 
 use super::RedisStore;
 use super::errors::{corrupt, of_key, unexpected};
 use super::keys::{EntityKeys, HEAD};
-use super::link::send;
+use super::link::{command, send};
 use super::reply;
 use crate::domain::envelope::{decode_current, decode_superseded};
 use crate::domain::name::FeatureName;
@@ -54,35 +54,63 @@ fn may_be_large(feature_type: FeatureType) -> bool {
     }
 }
 
+/// A command of a load.
+enum Ask {
+    Fields(Bytes, Vec<Key>),
+    History(Bytes),
+}
+
+impl Ask {
+    fn into_words(self) -> (&'static str, Vec<Reply>) {
+        match self {
+            Self::Fields(key, fields) => {
+                let fields = fields.into_iter().map(|field| Reply::Bytes(field.inner().clone()));
+                ("HMGET", std::iter::once(Reply::Bytes(key)).chain(fields).collect())
+            }
+            Self::History(key) => {
+                let all = [Reply::Integer(0), Reply::Integer(-1), Reply::from_static_str("WITHSCORES")];
+                ("ZREVRANGE", std::iter::once(Reply::Bytes(key)).chain(all).collect())
+            }
+        }
+    }
+}
+
 impl RedisStore {
     pub(super) async fn load_all(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
         if loads.is_empty() {
             return Ok(Vec::new());
         }
-        let pipeline = self.links.get()?.pipeline();
         let mut fields: Option<Fields<'_>> = None;
         let mut keys = Vec::with_capacity(loads.len());
-        let mut count = 0;
+        let mut asks = Vec::with_capacity(loads.len());
         for load in loads {
             let of_entity = self.keys.entity(load.entity);
             let fields = match &mut fields {
                 Some(fields) if fields.is_of(load.features) => fields,
                 other => other.insert(Fields::new(load.features)),
             };
-            // In a pipeline these only queue the commands.
-            let _: Result<Reply, _> = pipeline.hmget(of_entity.main.clone(), fields.main.clone()).await;
-            count += 1;
+            asks.push(Ask::Fields(of_entity.main.clone(), fields.main.clone()));
             if !fields.large.is_empty() {
-                let _: Result<Reply, _> = pipeline.hmget(of_entity.large.clone(), fields.large.clone()).await;
-                count += 1;
+                asks.push(Ask::Fields(of_entity.large.clone(), fields.large.clone()));
             }
             if load.history {
-                for (name, _) in load.features {
-                    let _: Result<Reply, _> = pipeline.zrevrange(of_entity.history(name), 0, -1, true).await;
-                    count += 1;
-                }
+                asks.extend(load.features.iter().map(|(name, _)| Ask::History(of_entity.history(name))));
             }
             keys.push(of_entity);
+        }
+        let pipeline = self.links.get()?.pipeline();
+        let count = asks.len();
+        let last = asks.pop().zip(keys.last().map(|keys| keys.slot));
+        // In a pipeline these only queue the commands.
+        for ask in asks {
+            let _: Result<Reply, _> = match ask {
+                Ask::Fields(key, fields) => pipeline.hmget(key, fields).await,
+                Ask::History(key) => pipeline.zrevrange(key, 0, -1, true).await,
+            };
+        }
+        if let Some((ask, slot)) = last {
+            let (name, args) = ask.into_words();
+            let _: Result<Reply, _> = pipeline.custom(command(name, slot), args).await;
         }
         let mut replies = send(&pipeline, count).await.into_iter();
         loads.iter().zip(&keys).map(|(load, keys)| entity(load, keys, &mut replies)).collect()

@@ -9,7 +9,7 @@
 //! ```
 //! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
 //! reads, `commit`, `delete`, `list`, `provenance` and `registry` write through `batch`, which runs the
-//! `script`s; `reply` and `errors` take apart what comes back.
+//! `script`s; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
 
 mod batch;
 mod commit;
@@ -26,6 +26,11 @@ mod provenance;
 mod registry;
 mod reply;
 mod script;
+mod several;
+mod tracking;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -35,17 +40,22 @@ pub use self::connect::RedisConfig;
 use self::keys::Keys;
 use self::provenance::Memory;
 use self::script::Scripts;
+use self::tracking::Tracking;
 use crate::domain::name::{EntityKey, EntityType};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
+use crate::store::watch::{Told, Watcher, Watchers};
 use crate::store::{
     CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
 };
 
 /// A store on Redis 6.2 or later.
 pub struct RedisStore {
-    links: Links,
+    links: Arc<Links>,
+    config: RedisConfig,
+    watchers: Arc<Watchers>,
+    tracking: OnceLock<Tracking>,
     keys: Keys,
     scripts: Scripts,
     replication: Replication,
@@ -71,12 +81,15 @@ impl RedisStore {
             )));
         };
         Ok(Self {
-            links: Links::connect(&config).await?,
+            links: Arc::new(Links::connect(&config).await?),
+            watchers: Arc::default(),
+            tracking: OnceLock::new(),
             keys,
             scripts: Scripts::new(),
             // Half, so that the answer "not enough replicas" still comes in time.
             replication: Replication { replicas: config.wait_replicas, timeout: config.command_timeout / 2 },
             memory: Memory::default(),
+            config,
         })
     }
 }
@@ -88,11 +101,16 @@ impl Store for RedisStore {
     }
 
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
-        self.commit_all(commits).await
+        let results = self.commit_all(commits).await;
+        // A failed one too, which may have been carried out all the same.
+        commits.iter().for_each(|commit| self.watchers.changed(&commit.entity));
+        results
     }
 
     async fn delete_entities(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
-        self.delete_all(entities).await
+        let results = self.delete_all(entities).await;
+        entities.iter().for_each(|entity| self.watchers.changed(entity));
+        results
     }
 
     async fn list(
@@ -149,6 +167,17 @@ impl Store for RedisStore {
         self.remove_jobs(ids).await
     }
 
+    /// The server tells, on a connection of its own: see [`tracking`].
+    fn watch(&self, watcher: Arc<dyn Watcher>, vouch_every: Duration) -> Told {
+        self.watchers.add(watcher);
+        let start = || {
+            let (links, watchers) = (self.links.clone(), self.watchers.clone());
+            Tracking::start(&self.config, self.keys.clone(), links, watchers, vouch_every)
+        };
+        self.tracking.get_or_init(start);
+        Told::Soon
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.ping_all().await
     }
@@ -158,6 +187,9 @@ impl Store for RedisStore {
     }
 
     async fn close(&self) {
+        if let Some(tracking) = self.tracking.get() {
+            tracking.close().await;
+        }
         self.links.close().await;
     }
 }

@@ -12,6 +12,7 @@ pub(super) struct Script {
 /// The scripts of the store.
 pub(super) struct Scripts {
     pub commit: Script,
+    pub commit_several: Script,
     pub delete: Script,
     pub intern: Script,
     pub change_registry: Script,
@@ -22,6 +23,7 @@ impl Scripts {
     pub fn new() -> Self {
         Self {
             commit: Script::new(include_str!("commit.lua")),
+            commit_several: Script::several(include_str!("commit.lua")),
             delete: Script::new(include_str!("delete.lua")),
             intern: Script::new(include_str!("intern.lua")),
             change_registry: Script::new(include_str!("change_registry.lua")),
@@ -48,8 +50,14 @@ impl By {
 }
 
 impl Script {
-    fn new(source: &'static str) -> Self {
-        Self { source: Str::from_static(source), digest: fred::util::sha1_hash(source).into() }
+    fn new(source: &str) -> Self {
+        Self { source: source.into(), digest: fred::util::sha1_hash(source).into() }
+    }
+
+    /// Runs `source` several times, as `several.lua` says.
+    fn several(source: &str) -> Self {
+        let several = include_str!("several.lua");
+        Self::new(&format!("local function run(KEYS, ARGV)\n{source}\nend\n{several}"))
     }
 
     /// The first argument of [`By::command`].

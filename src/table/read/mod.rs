@@ -5,7 +5,7 @@
 
 mod columnar;
 mod csv;
-mod infer;
+pub(super) mod infer;
 mod json;
 mod text;
 
