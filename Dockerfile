@@ -5,7 +5,7 @@ WORKDIR /build
 # changes. Cargo wants every target that the manifest names to exist, so each gets an empty stub.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches data \
-    && echo 'fn main() {}' | tee benches/micro.rs > src/main.rs \
+    && echo 'fn main() {}' > src/main.rs && echo 'fn main() {}' > benches/micro.rs \
     && touch src/lib.rs \
     && cargo build --release --locked
 

@@ -2,6 +2,7 @@
 #![no_main]
 
 use feature_store::domain::compiled::{CompiledEntityType, Defaults};
+use feature_store::domain::given::Given;
 use feature_store::domain::name::EntityType;
 use feature_store::domain::schema::{EntityTypeSchema, RegisteredEntityType};
 use feature_store::domain::time::{Timestamp, Ttl};
@@ -28,7 +29,7 @@ fuzz_target!(|input: (&str, &str)| {
         Ok(compiled) => {
             let Ok(value) = serde_json::from_str::<&RawValue>(input.1) else { return };
             for feature in compiled.features.values() {
-                if let Err(violations) = feature.check(value) {
+                if let Err(violations) = feature.check(&Given::Json(value)) {
                     assert!(!violations.is_empty());
                 }
             }

@@ -178,7 +178,12 @@ impl Accounts {
 
 /// Every version of an entity's feature, with its value.
 async fn history(client: &Client, entity: &str) -> BTreeMap<u64, u64> {
-    let answer = client.get(&format!("/v1/entities/product/{entity}/features/n/lineage")).await;
+    // The last outage may not be over for this server yet.
+    let path = format!("/v1/entities/product/{entity}/features/n/lineage");
+    let answer = crate::redis_process::eventually("the store to answer", || async {
+        Some(client.get(&path).await).filter(|answer| answer.status < 500)
+    })
+    .await;
     if answer.status == 404 {
         return BTreeMap::new();
     }
