@@ -33,5 +33,5 @@ pub async fn create_backup(State(app): State<App>) -> Result<Response, Problem> 
     });
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, name)];
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    Ok((headers, Body::from_stream(futures::StreamExt::fuse(pieces))).into_response())
 }

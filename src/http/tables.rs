@@ -122,7 +122,7 @@ pub fn streamed(
     name: &str,
     stream: impl Stream<Item = Result<Bytes, BrokenOff>> + Send + 'static,
 ) -> Response {
-    let mut response = Body::from_stream(stream).into_response();
+    let mut response = Body::from_stream(futures::StreamExt::fuse(stream)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     let file = format!("attachment; filename=\"{name}.{}\"", format.name());
