@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use tracing::Instrument;
 
 use super::App;
@@ -63,7 +65,6 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         }
         Err(refused) => Ok(refused.problem.clone().into_response()),
     };
-    drop(admitted);
     drop(in_flight);
     let mut response = answer.unwrap_or_else(|_| {
         let detail = "the server did not finish in time; a write may have been stored, and may be sent again";
@@ -90,12 +91,24 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
         edge.audit.note(edge.app.store.now(), actor, &method, &uri, response.status(), id);
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
+    if response.body().size_hint().exact().is_none() {
+        // A body that is still being made is work: it keeps the place that its request was given.
+        response = response.map(|body| keeping(admitted, body));
+    }
     if is_http1 && edge.app.lifecycle.is_stopping() {
         // So that clients leave this server one answer at a time, and none of them meets the moment
         // when it closes what is idle. HTTP/2 says this for the connection as a whole.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A body that keeps something until it was sent or given up.
+fn keeping<T: Send + 'static>(kept: T, body: Body) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _ = &kept;
+        frame
+    }))
 }
 
 impl Edge {

@@ -2,7 +2,6 @@
 //! change while the server runs, rates, and places.
 
 use std::path::Path;
-use std::time::Duration;
 
 use feature_store::config::{Config, Secret};
 use feature_store::domain::time::Span;
@@ -424,5 +423,5 @@ async fn pages_of_other_origins_are_let_in_where_they_are_named() {
     let refused = server.send(request).await;
     refused.problem(401, "unauthorized");
     assert_eq!(refused.header("access-control-allow-origin"), "https://a.example", "the page may read why");
-    tokio::time::timeout(Duration::from_secs(1), server.get("/livez")).await.unwrap().ok();
+    server.get("/livez").await.ok();
 }
