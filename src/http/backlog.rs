@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(10);
 const TOLERATED: Duration = Duration::from_millis(100);
 /// So many requests a processor are let in between two turns in any case: a few that took long are no
 /// crowd, nor is a machine that was busy with something else.
-const FEW: u32 = 32;
+const FEW: u32 = 64;
 
 pub struct Backlog {
     start: Instant,
