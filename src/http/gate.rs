@@ -88,11 +88,12 @@ impl Gate {
             return Ok(Admitted { access: Some(access), ..Admitted::default() });
         }
         let refused = |problem, principal| Box::new(Refused { problem, principal, access: Some(access) });
-        if !self.backlog.admits(Instant::now()) {
-            return Err(refused(overloaded(), None));
-        }
-        let place = self.places.clone().try_acquire_owned().map_err(|_| refused(overloaded(), None))?;
-        let mut admitted = Admitted { principal: None, access: Some(access), _place: Some(place) };
+        let place = match access {
+            // Whoever watches sees most when there is most to see.
+            Access::Metrics => None,
+            _ => Some(self.place().ok_or_else(|| refused(overloaded(), None))?),
+        };
+        let mut admitted = Admitted { principal: None, access: Some(access), _place: place };
         if let Some(keys) = &self.admittance.keys
             && let Some(needed) = self.needed(access)
         {
@@ -114,6 +115,13 @@ impl Gate {
             admitted.principal = Some(principal);
         }
         Ok(admitted)
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if !self.backlog.admits(Instant::now()) {
+            return None;
+        }
+        self.places.clone().try_acquire_owned().ok()
     }
 
     fn needed(&self, access: Access) -> Option<Needed> {

@@ -347,6 +347,7 @@ async fn what_is_too_much_is_refused_while_the_rest_is_answered() {
     // Probes are answered at any load.
     server.get("/livez").await.ok();
     server.get("/readyz").await.ok();
+    assert_eq!(server.get("/metrics").await.status, 200);
     drop(slow);
     eventually("the place to be free", || async {
         (server.get("/v1/entity-types").await.status == 200).then_some(())
