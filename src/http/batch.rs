@@ -26,8 +26,8 @@ use crate::domain::view::Status;
 use crate::service::export::table;
 use crate::service::frame::Beside;
 use crate::service::read::{BatchRead, ReadOptions};
-use crate::service::selection::BatchSelection;
 use crate::service::rows::Row;
+use crate::service::selection::BatchSelection;
 use crate::table::Format;
 use crate::table::write::{WriteError, Writer};
 

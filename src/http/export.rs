@@ -8,7 +8,7 @@ use futures::Stream;
 use serde::Deserialize;
 
 use super::App;
-use super::extract::{JsonBody, Path, Query, split_names};
+use super::extract::{JsonBody, Path, Query};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
 use super::tables::{
@@ -18,7 +18,7 @@ use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::time::{Span, Timestamp};
 use crate::service::export::{Export, ExportRequest};
 use crate::service::frame::Beside;
-use crate::service::selection::Selection;
+use crate::service::selection::{Selection, split_names};
 use crate::table::Format;
 use crate::table::write::Writer;
 

@@ -87,15 +87,6 @@ fn strip(text: &str) -> &str {
         .map_or(text, |(_, rest)| rest)
 }
 
-/// Names separated by commas, as in `names=price,category`.
-pub fn split_names(text: &str) -> Result<Vec<&str>, Problem> {
-    let names: Vec<&str> = text.split(',').map(str::trim).collect();
-    if names.contains(&"") {
-        return Err(Problem::invalid("names: write feature names separated by commas"));
-    }
-    Ok(names)
-}
-
 /// A body that says it is JSON, not parsed yet.
 pub struct JsonBody(Bytes);
 

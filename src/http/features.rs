@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age, etag};
-use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers, split_names};
+use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::render;
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
@@ -22,7 +22,7 @@ use crate::domain::view::Status;
 use crate::service::columns::Named;
 use crate::service::read::{ReadOptions, When};
 use crate::service::rows::Row;
-use crate::service::selection::Selection;
+use crate::service::selection::{Selection, split_names};
 use crate::service::write::{Origin, Written};
 
 /// Features to write to one entity.
@@ -242,7 +242,7 @@ pub async fn get_features(
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
         (None, None) => Selection::All,
-        (Some(names), None) => Selection::Names(split_names(names)?),
+        (Some(names), None) => Selection::Listed(names.as_str()),
         (None, Some(service)) => Selection::FeatureService(FeatureServiceRef::parse(service)?),
         (Some(_), Some(_)) => return Err(Problem::invalid("names and feature_service exclude each other")),
     };

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::App;
-use super::extract::{AnyBody, Query, split_names};
+use super::extract::{AnyBody, Query};
 use super::problem::{Code, Problem, TableProblems};
 use super::schemas::ColumnByEntityType;
 use super::tables::{
@@ -22,7 +22,7 @@ use super::tables::{
 use super::values::FeatureValue;
 use crate::domain::name::{EntityType, FeatureServiceRef};
 use crate::domain::time::Span;
-use crate::service::selection::BatchSelection;
+use crate::service::selection::{BatchSelection, split_names};
 use crate::service::training::{TrainingRequest, TrainingSet};
 use crate::table::read::{ReadError, Source};
 use crate::table::write::{WriteError, Writer, json_members};

@@ -20,6 +20,8 @@ pub enum Selection<S = String> {
     /// Every feature in the schema.
     All,
     Names(Vec<S>),
+    /// Names separated by commas.
+    Listed(S),
     FeatureService(FeatureServiceRef),
 }
 
@@ -140,6 +142,16 @@ impl FeatureStore {
                 Ok(self.resolved.keep::<&str>(&[], Columns::new(schema, places)))
             }
             Selection::Names(names) => self.named_columns(entity_type, names).await,
+            Selection::Listed(text) => {
+                // A name has no comma: as a name, the text stands for nothing but this list.
+                let whole = [text.as_ref()];
+                let schema = self.registry.entity_type(entity_type).await?;
+                if let Some(known) = self.resolved.get(&schema, &whole) {
+                    return Ok(known);
+                }
+                let columns = self.named_columns(entity_type, &split_names(text.as_ref())?).await?;
+                Ok(self.resolved.keep(&whole, Columns::clone(&columns)))
+            }
             Selection::FeatureService(reference) => {
                 let features = self.service_features(reference).await?;
                 let own = features.iter().filter(|feature| feature.entity_type == *entity_type);
@@ -211,6 +223,16 @@ pub(super) fn by_entity_type<'a, S: AsRef<str>>(
         ));
     }
     Ok(by_type)
+}
+
+/// Names separated by commas, as in `price,category`.
+pub fn split_names(text: &str) -> Result<Vec<&str>, ServiceError> {
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    if names.contains(&"") {
+        let message = "names: write feature names separated by commas";
+        return Err(ServiceError::InvalidRequest(message.to_owned()));
+    }
+    Ok(names)
 }
 
 /// The places of these names in the schema, each name once, or everything that is misspelt.
