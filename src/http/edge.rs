@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use http_body_util::BodyExt;
 use tower::{Layer, Service};
 
 use super::App;
@@ -146,8 +148,20 @@ async fn answer(
         (Err(refused), _) => refused.problem.clone().into_response(),
         (Ok(_), None) => Problem::internal().into_response(),
     };
-    drop(admitted);
-    Ok(edge.finish(&asked, answer, principal.as_deref(), access))
+    let response = edge.finish(&asked, answer, principal.as_deref(), access);
+    if response.body().size_hint().exact().is_some() {
+        return Ok(response);
+    }
+    // A body that is still being made is work: it keeps the place that its request was given.
+    Ok(response.map(|body| keeping(admitted, body)))
+}
+
+/// A body that keeps something until it was sent or given up.
+fn keeping<T: Send + 'static>(kept: T, body: Body) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _ = &kept;
+        frame
+    }))
 }
 
 impl Edge {

@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod answer;
 mod audit;
+mod backlog;
 mod backup;
 mod batch;
 mod compress;

@@ -370,7 +370,7 @@ async fn unavailable_quickly(store: &RedisStore) {
         assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
         let failed = load(store, "x", &[("price", FeatureType::Int64)]).await;
         assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
-        assert!(start.elapsed() < Duration::from_millis(500), "refused after {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "refused after {:?}", start.elapsed());
     }
 }
 

@@ -44,7 +44,10 @@ impl RedisStore {
                 // Nothing was carried out, for a reason that may be the first item's own.
                 Err(StoreError::Corrupt { .. } | StoreError::Internal(_)) => {}
                 Err(
-                    error @ (StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout),
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Interrupted(_)
+                    | StoreError::Timeout
+                    | StoreError::Crowded),
                 ) => {
                     results.fill(Some(Err(error)));
                 }
