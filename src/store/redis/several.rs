@@ -11,8 +11,8 @@ use crate::store::StoreError;
 
 /// Nobody else is served while a script runs: this many commits take about half a millisecond.
 const ITEMS: usize = 32;
-/// Lua cannot unpack many more values of one item.
-const ARGUMENTS: usize = 2000;
+/// Likewise, where the items are large.
+const ARGUMENTS: usize = 4000;
 
 impl RedisStore {
     /// As [`run_each`], by `several` where that can be: not in a cluster, whose nodes refuse a
@@ -80,20 +80,15 @@ fn groups(items: &[Item]) -> impl Iterator<Item = (usize, &[Item])> {
     })
 }
 
-/// The items as `several.lua` takes them.
+/// The items, which are of one key each, as `several.lua` takes them.
 fn join(items: &[Item]) -> Item {
-    let keys_of = |item: &Item| match item.args.first() {
-        Some(Value::Integer(keys)) => *keys as usize,
-        _ => 0,
-    };
-    let keys: usize = items.iter().map(keys_of).sum();
-    let mut args = vec![Value::Integer(keys as i64)];
-    args.extend(items.iter().flat_map(|item| item.args[1..=keys_of(item)].iter().cloned()));
+    let rest = |item: &Item| item.args.len().saturating_sub(2);
+    let mut args = Vec::with_capacity(1 + items.iter().map(|item| 2 + rest(item)).sum::<usize>());
+    args.push(Value::Integer(items.len() as i64));
+    args.extend(items.iter().map(|item| Value::Bytes(item.key.clone())));
     for item in items {
-        let rest = &item.args[1 + keys_of(item)..];
-        args.push(Value::Integer(keys_of(item) as i64));
-        args.push(Value::Integer(rest.len() as i64));
-        args.extend_from_slice(rest);
+        args.push(Value::Integer(rest(item) as i64));
+        args.extend_from_slice(item.args.get(2..).unwrap_or_default());
     }
     let (slot, key) = items.first().map(|item| (item.slot, item.key.clone())).unwrap_or_default();
     Item { slot, key, args }
