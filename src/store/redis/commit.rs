@@ -9,7 +9,7 @@ use super::errors::unexpected;
 use super::keys::HEAD;
 use super::rows::Row;
 use crate::domain::envelope::{encode_current, encode_superseded};
-use crate::domain::record::{Commit, CurrentChange};
+use crate::domain::record::{Commit, CurrentChange, FeatureChange};
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::store::{CommitOutcome, StoreError, head_text};
@@ -21,7 +21,12 @@ impl RedisStore {
     pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let item = |index: usize| self.commit_item(&commits[index]);
         let scripts = &self.scripts;
-        let runs = self.run_together(&scripts.commit, &scripts.commit_several, commits.len(), item).await;
+        let arguments = |index: usize| {
+            let superseded = |change: &FeatureChange| 2 + 2 * change.superseded.len();
+            commits[index].changes.iter().map(superseded).sum()
+        };
+        let (one, several) = (&scripts.commit, &scripts.commit_several);
+        let runs = self.run_together(one, several, commits.len(), arguments, item).await;
         let outcome = |run: Result<Ran, StoreError>| match run.map(|ran| (ran.answer, ran.replicated))? {
             (Argument::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
             (Argument::Integer(0), _) => Ok(CommitOutcome::Conflict),

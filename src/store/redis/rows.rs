@@ -112,7 +112,8 @@ impl Rows {
             let rest = &mut row.as_ref();
             let time = take_time(rest).ok_or_else(|| corrupt(key, "", "a row has no time"))?;
             for (name, column) in &mut names {
-                let envelope = take_envelope(rest).ok_or_else(|| corrupt(key, name, "a row ends too soon"))?;
+                let envelope =
+                    take_envelope(rest).ok_or_else(|| corrupt(key, name, "a row ends too soon"))?;
                 let record = decode_superseded(time, envelope);
                 column.records.push(record.map_err(|reason| corrupt(key, name, reason))?);
             }
