@@ -47,6 +47,13 @@ local function keep_longer(key, was, time)
   if was >= 0 and (time == '' or tonumber(time) > clock() + was) then expire(key, time) end
 end
 
+-- A little later than asked, so that an entity that is written all the time is not given another
+-- expiry, which goes to replicas and files too, by each write.
+local function with_room(time)
+  local span = tonumber(time) - clock()
+  return string.format('%.0f', time + math.max(span, 0) / 32)
+end
+
 local function history_of(main, feature) return main .. ':v:' .. feature end
 
 local function time_of(row) return (struct.unpack('<i8', row)) end
@@ -151,6 +158,7 @@ local function run(main, at)
       keep, renew = string.format('%.0f', clock() + left), false
     end
   end
+  if renew and keep ~= '' then keep = with_room(keep) end
 
   -- What a server that is out of memory refuses comes first.
   with_list('HSET', main, ARGV, at, set)
