@@ -2,14 +2,14 @@
 --
 -- main  the main hash; the names of the entity's other keys begin with its name
 -- ARGV  from `at`: expected head ('' : must not exist), until when to keep the entity (ms, '' : for
---       ever), the lengths of four lists, the columns of a row ('' : none) and the row, the greatest
---       limit of the columns, the number of other histories; then the four lists: fields and values
---       of the main hash, fields to take out of it, the same two of the large hash; then for each of
---       the other histories: feature, how many to keep (0: remove it), until when to keep it (ms,
---       '' : for ever), the length of the list of its new scores and members, and that list
+--       ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
+--       the number of other histories; then the five lists: fields and values of the main hash,
+--       fields to take out of it, the same two of the large hash, rows; then for each of the other
+--       histories: feature, how many to keep (0: remove it), until when to keep it (ms, '' : for
+--       ever), the length of the list of its new scores and members, and that list
 -- gives 1, or 0 where the head is not the expected one
 --
--- A row is what one write superseded: the event time that all of it shares, and an envelope a
+-- A row is what was written together and is superseded: the event time that all of it shares, and an envelope a
 -- column (`rows.rs` has the bytes). The rows of an entity are a list that begins with its columns.
 -- That holds while writes name the same features, with event times that grow. Whatever does not
 -- fit (other features, a late event, another limit) spills the list into the sorted sets of its
@@ -105,16 +105,17 @@ local function run(main, at)
   local keep = ARGV[at + 1]
   local set, take = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local set_large, take_large = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-  local columns, row, greatest = ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8])
+  local new, columns, greatest = tonumber(ARGV[at + 6]), ARGV[at + 7], tonumber(ARGV[at + 8])
   local others = tonumber(ARGV[at + 9])
   at = at + 10
-  local first_other = at + set + take + set_large + take_large
+  local first_row = at + set + take + set_large + take_large
+  local first_other = first_row + new
   local large, rows = main .. ':large', main .. ':v'
 
   -- Everything is read, and with that its type checked, before anything is written.
   local has_large = set_large + take_large > 0 and call('HLEN', large) > 0
   local stored, has_older = false, false
-  if head and (columns ~= '' or others > 0) then
+  if head and new + others > 0 then
     stored = call('LINDEX', rows, 0)
     if stored and stored:byte() == OLDER:byte() then stored, has_older = stored:sub(2), true end
   end
@@ -129,16 +130,17 @@ local function run(main, at)
     end
     place = place + 4 + added
   end
-  local newest = stored and columns ~= '' and time_of(call('LINDEX', rows, -1))
-  local appends = not spills and stored == columns and newest and newest < time_of(row)
+  local first = new > 0 and time_of(ARGV[first_row])
+  local newest = stored and new > 0 and time_of(call('LINDEX', rows, -1))
+  local appends = not spills and newest and newest < first and stored == columns
   local starts, own, spilt, spilt_until = false, nil, nil, ''
-  if columns ~= '' and not appends then
+  if new > 0 and not appends then
     spills = stored and true
-    own = taken_apart(columns, { row }, 1)
-    starts, has_older = not newest or newest < time_of(row), spills
+    own = taken_apart(columns, { unpack(ARGV, first_row, first_row + new - 1) }, 1)
+    starts, has_older = not newest or newest < first, spills
     for _, history in ipairs(own) do
       local older = call('ZREVRANGE', history_of(main, history.feature), 0, 0, 'WITHSCORES')[2]
-      starts = starts and not (older and tonumber(older) >= time_of(row))
+      starts = starts and not (older and tonumber(older) >= first)
       has_older = has_older or older
     end
   end
@@ -177,24 +179,23 @@ local function run(main, at)
     call('UNLINK', rows)
   end
   if appends or starts then
-    local length
-    if appends then
-      length = call('RPUSH', rows, row) - 1
-    else
-      call('RPUSH', rows, has_older and OLDER .. columns or columns, row)
-      length = 1
+    if starts then
+      call('RPUSH', rows, has_older and OLDER .. columns or columns)
       if not renew and keep ~= '' then call('PEXPIREAT', rows, keep) end
     end
-    if length > greatest then
-      -- The oldest row stands behind the columns.
-      call('LSET', rows, 1, columns)
-      call('LPOP', rows)
-    elseif has_older then
+    local length = call('RPUSH', rows, unpack(ARGV, first_row, first_row + new - 1)) - 1
+    if has_older then
       for _, history in ipairs(own or taken_apart(columns, {}, 1)) do
         local key = history_of(main, history.feature)
-        if length == greatest then call('UNLINK', key) else keep_longer(key, call('PTTL', key), keep) end
+        if length >= greatest then call('UNLINK', key) else keep_longer(key, call('PTTL', key), keep) end
       end
-      if length == greatest then call('LSET', rows, 0, columns) end
+      if length >= greatest then call('LSET', rows, 0, columns) end
+    end
+    local oldest = length - greatest
+    if oldest > 0 then
+      -- They stand behind the columns.
+      call('LSET', rows, oldest, columns)
+      call('LPOP', rows, oldest)
     end
   elseif own then
     add_all(main, own, keep)

@@ -7,7 +7,7 @@ use super::RedisStore;
 use super::batch::{Item, Ran};
 use super::errors::unexpected;
 use super::keys::HEAD;
-use super::rows::Row;
+use super::rows::NewRows;
 use crate::domain::envelope::{encode_current, encode_superseded};
 use crate::domain::record::{Commit, CurrentChange, FeatureChange};
 use crate::domain::time::Timestamp;
@@ -42,7 +42,7 @@ impl RedisStore {
         let mut main_take = Vec::new();
         let mut large_set = Vec::new();
         let mut large_take = Vec::new();
-        let row = Row::of(commit);
+        let new = NewRows::of(commit);
         let mut others = 0;
         let mut other_args = Vec::new();
         for (index, change) in commit.changes.iter().enumerate() {
@@ -68,7 +68,7 @@ impl RedisStore {
                 }
             }
             let is_new = change.superseded.is_empty() && commit.expected.is_none();
-            if is_new || row.as_ref().is_some_and(|row| row.has[index]) {
+            if is_new || new.as_ref().is_some_and(|new| new.has[index]) {
                 // A new entity has no history to cut or to keep longer.
                 continue;
             }
@@ -97,16 +97,19 @@ impl RedisStore {
         });
         args.push(until(commit.retain_until));
         args.extend(lists.iter().map(|list| number(list.len())));
-        match row {
-            Some(row) => args.extend([
-                Argument::String(row.columns.into()),
-                Argument::Bytes(row.bytes.into()),
-                number(row.greatest),
-            ]),
-            None => args.extend([text(""), text(""), number(0)]),
-        }
+        let rows = match new {
+            Some(NewRows { columns, rows, greatest, .. }) => {
+                args.extend([number(rows.len()), Argument::String(columns.into()), number(greatest)]);
+                rows
+            }
+            None => {
+                args.extend([number(0), text(""), number(0)]);
+                Vec::new()
+            }
+        };
         args.push(number(others));
         args.extend(lists.into_iter().flatten());
+        args.extend(rows.into_iter().map(|row| Argument::Bytes(row.into())));
         args.extend(other_args);
         Item { slot: keys.slot, key: keys.main, args }
     }

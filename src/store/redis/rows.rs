@@ -26,65 +26,83 @@ use super::errors::{corrupt, unexpected};
 const LONGEST: usize = 64;
 const OLDER: u8 = b'+';
 
-/// The part of a commit that goes into one row.
-pub(super) struct Row {
+/// So many at most are put into one commit: a script cannot take any number at once.
+const MOST: usize = 1000;
+
+/// The part of a commit that goes into rows: one, unless it is several writes in one.
+pub(super) struct NewRows {
     pub columns: String,
-    pub bytes: Vec<u8>,
+    /// Oldest first.
+    pub rows: Vec<Vec<u8>>,
     /// The greatest limit of a column: so many rows are kept.
     pub greatest: usize,
-    /// Which changes of the commit are in it.
+    /// Which changes of the commit are in them.
     pub has: Vec<bool>,
 }
 
-impl Row {
-    /// `None` where fewer than two features would share it.
+impl NewRows {
+    /// `None` where fewer than two features would share them.
     pub fn of(commit: &Commit) -> Option<Self> {
         // A new entity has no history.
         commit.expected?;
-        let time = commit.changes.iter().find_map(candidate)?.event_timestamp;
-        let mut columns: Vec<(usize, Vec<u8>)> = Vec::with_capacity(commit.changes.len());
+        let model = commit.changes.iter().find_map(superseded)?;
+        let fits = |change: &FeatureChange| {
+            let records = superseded(change).filter(|records| same_times(records, model))?;
+            let envelopes: Vec<Vec<u8>> = records.iter().map(encode_superseded).collect();
+            envelopes.iter().all(|envelope| envelope.len() <= LONGEST).then_some(envelopes)
+        };
+        let mut columns: Vec<(usize, Vec<Vec<u8>>)> = Vec::with_capacity(commit.changes.len());
         for (index, change) in commit.changes.iter().enumerate() {
-            let record = candidate(change).filter(|record| record.event_timestamp == time);
-            if let Some(envelope) = record.map(encode_superseded).filter(|bytes| bytes.len() <= LONGEST) {
-                columns.push((index, envelope));
-            }
+            columns.extend(fits(change).map(|envelopes| (index, envelopes)));
         }
         if columns.len() < 2 {
             return None;
         }
         let change = |index: usize| &commit.changes[index];
         columns.sort_unstable_by(|(a, _), (b, _)| change(*a).feature.cmp(&change(*b).feature));
-        let mut row = Self {
+        let start = |record: &Record| {
+            let mut row = Vec::with_capacity(8 + columns.len() * 16);
+            row.extend_from_slice(&record.event_timestamp.as_micros().to_le_bytes());
+            row
+        };
+        let mut new = Self {
             columns: String::with_capacity(columns.len() * 24),
-            bytes: Vec::with_capacity(8 + columns.len() * 16),
+            rows: model.iter().rev().map(start).collect(),
             greatest: 0,
             has: vec![false; commit.changes.len()],
         };
-        row.bytes.extend_from_slice(&time.as_micros().to_le_bytes());
-        for (index, envelope) in columns {
+        for (index, envelopes) in columns {
             let FeatureChange { feature, history_limit, .. } = change(index);
-            row.has[index] = true;
-            row.greatest = row.greatest.max(*history_limit);
-            row.columns.push_str(feature.as_str());
-            row.columns.push(':');
-            row.columns.push_str(&history_limit.to_string());
-            row.columns.push(',');
-            // It is at most `LONGEST`.
-            row.bytes.push(envelope.len() as u8);
-            row.bytes.extend_from_slice(&envelope);
+            new.has[index] = true;
+            new.greatest = new.greatest.max(*history_limit);
+            new.columns.push_str(feature.as_str());
+            new.columns.push(':');
+            new.columns.push_str(&history_limit.to_string());
+            new.columns.push(',');
+            for (row, envelope) in new.rows.iter_mut().zip(envelopes.into_iter().rev()) {
+                // It is at most `LONGEST`.
+                row.push(envelope.len() as u8);
+                row.extend_from_slice(&envelope);
+            }
         }
-        Some(row)
+        Some(new)
     }
 }
 
-/// What may go into a row: the one record that a new value superseded.
-fn candidate(change: &FeatureChange) -> Option<&Record> {
-    match (&change.current, change.superseded.as_slice()) {
-        (CurrentChange::Set(_), [record]) => {
-            (change.history_limit > 0 && exact_as_float(record.event_timestamp)).then_some(record)
-        }
-        _ => None,
-    }
+/// What a change has for rows: the records that new values superseded, newest first.
+fn superseded(change: &FeatureChange) -> Option<&[Record]> {
+    let records = change.superseded.as_slice();
+    let fit = matches!(change.current, CurrentChange::Set(_))
+        && (1..=MOST).contains(&records.len())
+        && change.history_limit > 0
+        && records.iter().all(|record| exact_as_float(record.event_timestamp))
+        && records.is_sorted_by(|a, b| a.event_timestamp > b.event_timestamp);
+    fit.then_some(records)
+}
+
+fn same_times(a: &[Record], b: &[Record]) -> bool {
+    let time = |record: &Record| record.event_timestamp;
+    a.iter().map(time).eq(b.iter().map(time))
 }
 
 /// The rows of one entity, taken apart.
