@@ -104,6 +104,29 @@ async fn what_is_superseded_together_is_a_row() {
 }
 
 #[tokio::test]
+async fn several_writes_in_one_commit_are_as_many_rows() {
+    let server = RedisServer::start(Durability::None);
+    let store = connect(server.url()).await;
+    carried_out(&store, both(1)).await;
+    let mut twice = both(2);
+    for change in &mut twice.changes {
+        let value = Some(Value::Int64(20));
+        change.superseded.insert(0, record(value, 2, 1500));
+    }
+    carried_out(&store, twice).await;
+    assert_eq!(server.cli(&["LLEN", ROWS]), "3");
+    assert_eq!(kept(&store).await, [[2, 1], [2, 1]]);
+    let mut twice = commit("1", 2, vec![superseding("a", 4), superseding("b", 4)]);
+    for change in &mut twice.changes {
+        change.superseded.insert(0, record(Some(Value::Int64(40)), 4, 3500));
+    }
+    carried_out(&store, twice).await;
+    assert_eq!(server.cli(&["LLEN", ROWS]), "4");
+    assert_eq!(kept(&store).await, [[4, 3, 2], [4, 3, 2]]);
+    assert_eq!(sorted_sets(&server), "0");
+}
+
+#[tokio::test]
 async fn rows_live_as_long_as_their_entity() {
     let server = RedisServer::start(Durability::None);
     let store = connect(server.url()).await;
