@@ -21,7 +21,7 @@ impl RedisStore {
     pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let item = |index: usize| self.commit_item(&commits[index]);
         let scripts = &self.scripts;
-        let arguments = |index: usize| {
+        let arguments = |index: usize| -> usize {
             let superseded = |change: &FeatureChange| 2 + 2 * change.superseded.len();
             commits[index].changes.iter().map(superseded).sum()
         };

@@ -13,13 +13,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::errors::{corrupt, unexpected};
 use super::reply;
 use crate::domain::envelope::{decode_superseded, encode_superseded, exact_as_float};
 use crate::domain::record::{Commit, CurrentChange, FeatureChange, Record};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-
-use super::errors::{corrupt, unexpected};
 
 /// A longer envelope lies in the sorted set of its feature, so that reading the history of a number
 /// does not drag embeddings along.
