@@ -35,9 +35,10 @@ pub struct Edge {
 }
 
 /// Wraps every request.
-pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+pub async fn around(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let method = request.method().clone();
     let is_http1 = request.version() < Version::HTTP_2;
     // The matched route and never the raw path, so that the labels stay few.
@@ -108,6 +109,11 @@ impl Edge {
             }
         }
     }
+}
+
+/// The id of a request that came past this edge.
+pub fn id_of(headers: &HeaderMap) -> String {
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// The caller's request id where it is fit to be logged, else one of our own.

@@ -155,6 +155,7 @@ pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) 
         metadata: true,
         context: Vec::new(),
         no_cache: false,
+        request_id: None,
     };
     let read = app.store.read_features(&entity, &Selection::All, options).await?;
     match rows(&read, &read.answer, true).next() {
