@@ -116,7 +116,11 @@ impl Client {
         let mut text = format!("{}: {error}", self.base);
         let mut source = error.source();
         while let Some(error) = source {
-            text += &format!(": {error}");
+            // Some errors say what their source says.
+            let more = error.to_string();
+            if !text.ends_with(&more) {
+                text += &format!(": {more}");
+            }
             source = error.source();
         }
         Failure::server(text)
