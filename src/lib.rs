@@ -12,7 +12,7 @@
 //! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
 //! - [`keys`] are the API keys that requests show;
 //! - [`monitor`] is what the server knows of itself: latencies, freshness, alerts;
-//! - [`clock`] tells the time, and [`telemetry`] what happened.
+//! - [`clock`] tells the time; [`logs`] and [`telemetry`] tell what happened.
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
@@ -23,6 +23,7 @@ pub mod domain;
 pub mod embedding;
 pub mod http;
 pub mod keys;
+pub mod logs;
 pub mod monitor;
 pub mod server;
 pub mod service;

@@ -116,7 +116,8 @@ pub fn decode_superseded(sort_key: Timestamp, bytes: &[u8]) -> Result<Record, Co
     take_record(bytes, Times::Superseded { sort_key }).map(|decoded| decoded.record)
 }
 
-fn exact_as_float(time: Timestamp) -> bool {
+/// Whether a float64 sort key holds this event time exactly.
+pub fn exact_as_float(time: Timestamp) -> bool {
     time.as_micros().unsigned_abs() <= 1 << 53
 }
 

@@ -8,7 +8,7 @@ use futures::Stream;
 use serde::Deserialize;
 
 use super::App;
-use super::extract::{JsonBody, Path, Query, split_names};
+use super::extract::{JsonBody, Path, Query};
 use super::jobs::{accepted, prefers_async};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
@@ -20,7 +20,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::service::export::{Batches, ExportRequest};
 use crate::service::frame::Beside;
 use crate::service::jobs::Job;
-use crate::service::read::Selection;
+use crate::service::selection::{Selection, split_names};
 use crate::table::Format;
 use crate::table::write::Writer;
 
@@ -172,7 +172,12 @@ pub async fn export_entity_type(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let format = wanted(query.format, &headers)?;
-    let features = query.features.as_deref().map(split_names).transpose()?;
+    let features = query
+        .features
+        .as_deref()
+        .map(split_names)
+        .transpose()?
+        .map(|names| names.into_iter().map(str::to_owned).collect());
     let beside: Beside = beside_of_query(query.include.as_deref())?;
     let request = ExportRequest {
         selection: selection(&entity_type, features, query.feature_service.as_deref())?,

@@ -5,8 +5,10 @@ mod access;
 mod alerts;
 mod answer;
 mod audit;
+mod backlog;
 mod backup;
 mod batch;
+mod compress;
 mod compute;
 mod document;
 mod edge;
@@ -27,6 +29,7 @@ mod meters;
 mod objects;
 mod performance;
 mod problem;
+mod render;
 mod rollback;
 mod schemas;
 mod serving_log;
@@ -45,7 +48,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::CorsLayer;
@@ -57,6 +59,7 @@ use crate::service::FeatureStore;
 use crate::service::watch::Watch;
 
 use self::access::{Access, Routes};
+use self::compress::CompressIfAsked;
 use self::gate::Gate;
 
 pub use audit::Audit;
@@ -192,11 +195,12 @@ pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
         .merge(spec::swagger_ui())
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
-        .layer(CatchPanicLayer::custom(edge::panicked))
-        .layer(axum::middleware::from_fn_with_state(edge, edge::around))
-        .layer(CompressionLayer::new().compress_when(compress))
-        .layer(tower::util::option_layer(cors(&doors.cors_origins)))
+        .layer((
+            tower::util::option_layer(cors(&doors.cors_origins)),
+            CompressIfAsked(CompressionLayer::new().compress_when(compress)),
+            edge::Around(edge),
+            DefaultBodyLimit::max(limits.max_body_bytes),
+        ))
 }
 
 /// Pages of these origins may speak to the server; `None` where there are none.

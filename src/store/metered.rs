@@ -58,6 +58,7 @@ impl Meter {
                 self.performance.count(Tally::StoreFailures, 1);
                 "timeout"
             }
+            StoreError::Crowded => "crowded",
             StoreError::Corrupt { .. } => "corrupt",
             StoreError::Internal(_) => "internal",
         };

@@ -122,6 +122,9 @@ pub enum StoreError {
     /// It did not answer in time. A commit may have been carried out or not.
     #[error("the store did not answer in time")]
     Timeout,
+    /// It has more to do than it can. It was not asked.
+    #[error("the store has more to do than it can")]
+    Crowded,
     /// What is stored under a key cannot be read.
     #[error("the store holds something unreadable under {key:?}, field {field:?}: {reason}")]
     Corrupt { key: String, field: String, reason: String },

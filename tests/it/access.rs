@@ -2,7 +2,6 @@
 //! change while the server runs, rates, and places.
 
 use std::path::Path;
-use std::time::Duration;
 
 use feature_store::config::{Config, Secret};
 use feature_store::domain::time::Span;
@@ -348,6 +347,7 @@ async fn what_is_too_much_is_refused_while_the_rest_is_answered() {
     // Probes are answered at any load.
     server.get("/livez").await.ok();
     server.get("/readyz").await.ok();
+    assert_eq!(server.get("/metrics").await.status, 200);
     drop(slow);
     eventually("the place to be free", || async {
         (server.get("/v1/entity-types").await.status == 200).then_some(())
@@ -424,5 +424,5 @@ async fn pages_of_other_origins_are_let_in_where_they_are_named() {
     let refused = server.send(request).await;
     refused.problem(401, "unauthorized");
     assert_eq!(refused.header("access-control-allow-origin"), "https://a.example", "the page may read why");
-    tokio::time::timeout(Duration::from_secs(1), server.get("/livez")).await.unwrap().ok();
+    server.get("/livez").await.ok();
 }

@@ -54,6 +54,7 @@ mod readme;
 mod readme_server;
 mod redis_contract;
 mod redis_process;
+mod redis_rows;
 mod redis_store;
 mod resilience;
 mod rolling;

@@ -16,12 +16,13 @@ use proptest::test_runner::TestRunner;
 
 use crate::store_contract::{Shared, entity, feature, fresh_type, later, load, now};
 
-const WALKS: usize = 12;
-const STEPS: usize = 25;
-const FEATURES: [(&str, FeatureType); 3] = [
+const WALKS: usize = 16;
+const STEPS: usize = 30;
+const FEATURES: [(&str, FeatureType); 4] = [
     ("n", FeatureType::Int64),
     ("text", FeatureType::String),
     ("v", FeatureType::Embedding { dimension: 80 }),
+    ("m", FeatureType::Float64),
 ];
 
 /// One entity, as the trait's docs have it.
@@ -70,6 +71,11 @@ enum Step {
         history_limit: usize,
         intent: Intent,
     },
+    /// Everything that happens now to these features, as most pipelines write.
+    Together {
+        events: Vec<(usize, u8)>,
+        history_limit: usize,
+    },
     Erase(usize),
     Delete,
     /// Commit what was committed before once more.
@@ -77,7 +83,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let events = proptest::collection::btree_map(0..FEATURES.len(), (0u8..6, 0i64..8), 1..4)
+    let events = proptest::collection::btree_map(0..FEATURES.len(), (0u8..6, 0i64..8), 1..5)
         .prop_map(|events| events.into_iter().map(|(at, (value, ago))| (at, value, ago)).collect());
     let limit = prop_oneof![5 => Just(3usize), 1 => 0usize..6];
     let intent = prop_oneof![6 => Just(Intent::Event), 1 => Just(Intent::Act)];
@@ -86,8 +92,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         history_limit,
         intent,
     });
+    let which = prop_oneof![3 => Just(vec![0, 3]), 1 => Just(vec![0, 1, 2, 3])];
+    let together = (which, 2u8..6, prop_oneof![4 => Just(3usize), 1 => 1usize..4]);
+    let together = together.prop_map(|(which, value, history_limit)| Step::Together {
+        events: which.into_iter().map(|of| (of, value)).collect(),
+        history_limit,
+    });
     let step = prop_oneof![
-        20 => write,
+        12 => write,
+        20 => together,
         1 => (0..FEATURES.len()).prop_map(Step::Erase),
         1 => Just(Step::Delete),
         2 => Just(Step::Repeat),
@@ -103,6 +116,7 @@ fn value(of: usize, number: u8) -> Option<Value> {
         (0, _) => Value::Int64(number.into()),
         // Below and above what stores take for small.
         (1, _) => Value::String("x".repeat(size * size * 20).into()),
+        (3, _) => Value::Float64(f64::from(number) / 8.0),
         _ => Value::Embedding(vec![f32::from(number); 80].into()),
     })
 }
@@ -136,6 +150,17 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 let mut draft = draft(store, &model, &key, now, true).await;
                 draft.erase(&[feature(FEATURES[*at].0)]);
                 draft.into_commit(Span::from_secs(3600))
+            }
+            Step::Together { events, history_limit } => {
+                let events = events.iter().map(|(of, number)| FeatureEvent {
+                    feature: feature(FEATURES[*of].0),
+                    value: value(*of, *number),
+                    event_timestamp: None,
+                    ttl: Ttl::After(Span::from_secs(3600)),
+                    history_limit: *history_limit,
+                    intent: Intent::Event,
+                });
+                write(store, &model, &key, now, &events.collect::<Vec<_>>()).await
             }
             Step::Write { events, history_limit, intent } => {
                 let events = events.iter().map(|(of, number, ago)| FeatureEvent {

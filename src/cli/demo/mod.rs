@@ -26,7 +26,7 @@ use self::walk::Walk;
 use crate::cli::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
-use crate::{server, telemetry};
+use crate::{logs, server};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -41,7 +41,7 @@ pub struct Options {
 /// Serves a shop from a temporary directory and walks through it. The configuration plays no part,
 /// so that a demo never writes to a store that somebody needs.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    telemetry::init_logs("warn", LogFormat::Auto)?;
+    logs::init("warn", LogFormat::Auto)?;
     super::runtime()?.block_on(serve_and_walk(options))
 }
 

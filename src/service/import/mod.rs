@@ -239,8 +239,12 @@ impl FeatureStore {
 fn passes(error: &ServiceError) -> bool {
     matches!(
         error,
-        ServiceError::Store(StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout)
-            | ServiceError::Contention
+        ServiceError::Store(
+            StoreError::Unavailable(_)
+                | StoreError::Interrupted(_)
+                | StoreError::Timeout
+                | StoreError::Crowded
+        ) | ServiceError::Contention
             | ServiceError::Unavailable(_)
     )
 }

@@ -9,6 +9,7 @@ use crate::domain::record::Version;
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::domain::view::{Answer, Status};
+use crate::service::answer::TypeAnswer;
 
 /// What one request was answered.
 #[derive(Serialize, Deserialize)]
@@ -43,11 +44,11 @@ pub struct Served<V>(pub V, pub Status, pub Option<i64>, pub Option<Version>);
 pub type Kept<'a> = Entry<'a, Box<RawValue>>;
 
 pub(super) fn encode(read: &Read) -> serde_json::Result<Vec<u8>> {
-    let types = read.types.iter().map(|of_type| EntryOfType {
+    let judged: Vec<_> = read.types.iter().map(TypeAnswer::judged).collect();
+    let types = read.types.iter().zip(&judged).map(|(of_type, judged)| EntryOfType {
         entity_type: of_type.columns.entity_type.name().clone(),
         features: of_type.columns.names().cloned().collect(),
-        entities: of_type
-            .entities
+        entities: judged
             .iter()
             .map(|entity| EntryOfEntity {
                 id: entity.entity_id.clone(),

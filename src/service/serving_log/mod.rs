@@ -17,8 +17,8 @@ use metrics::{Counter, counter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::FeatureStore;
+use super::answer::{ReadAnswer, TypeAnswer};
 use super::error::ServiceError;
-use super::read::{ReadAnswer, TypeAnswer};
 use crate::domain::feature_service::ServingLogSpec;
 use crate::domain::name::{FeatureServiceName, FeatureServiceRef};
 use crate::domain::time::Timestamp;
@@ -121,8 +121,7 @@ impl FeatureStore {
         if !spec.sample_rate.draws(rand::random()) {
             return;
         }
-        let answers =
-            types.iter().map(|of_type| of_type.entities.len() * of_type.columns.names().len()).sum();
+        let answers = types.iter().map(|of_type| of_type.len() * of_type.columns.names().len()).sum();
         let keep = |room| Read {
             service: service.name.clone(),
             spec: spec.clone(),

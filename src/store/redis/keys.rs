@@ -104,6 +104,14 @@ impl Keys {
 }
 
 impl EntityKeys {
+    /// The list of rows of superseded records.
+    pub fn rows(&self) -> Bytes {
+        let mut key = Vec::with_capacity(self.main.len() + 2);
+        key.extend_from_slice(&self.main);
+        key.extend_from_slice(b":v");
+        Bytes::from(key)
+    }
+
     /// The sorted set of a feature's superseded records.
     pub fn history(&self, feature: &FeatureName) -> Bytes {
         let mut key = Vec::with_capacity(self.main.len() + 3 + feature.as_str().len());

@@ -3,14 +3,15 @@
 //! ```text
 //! fs:{product:123}            hash: a field per feature, and the head in the field @
 //! fs:{product:123}:large      hash: embeddings and long texts
-//! fs:{product:123}:v:price    sorted set: superseded records of a feature, by event time (µs)
+//! fs:{product:123}:v          list: what writes of several features superseded, a row each
+//! fs:{product:123}:v:price    sorted set: other superseded records of a feature, by event time (µs)
 //! fs:{provenance}:…           next (counter), digest:<digest> → id, <id> → record
 //! fs:log:{ranking}            sorted set: what a feature service served, by time
 //! fs:{registry}:…             revision, entity_types, feature_services, schema_versions:<type>
 //! ```
 //! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
 //! reads, `commit`, `delete`, `list`, `provenance` and `registry` write through `batch`, which runs the
-//! `script`s; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
+//! `script`s; `rows` are the shape of a history; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
 
 mod batch;
 mod commit;
@@ -27,6 +28,7 @@ mod log;
 mod provenance;
 mod registry;
 mod reply;
+mod rows;
 mod script;
 mod several;
 mod tracking;
