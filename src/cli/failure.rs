@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+/// The exit code of what may work later.
+const SERVER: u8 = 3;
+
 /// Why a subcommand did not do all that it was asked, and its exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -23,12 +26,17 @@ impl Failure {
 
     /// The server could not be reached, went away, or is not able to. The same may work later.
     pub fn server(message: impl Display) -> Self {
-        Self { message: message.to_string(), code: 3 }
+        Self { message: message.to_string(), code: SERVER }
     }
 
     /// The server refused, and would refuse the same again.
     pub fn refused(message: impl Display) -> Self {
         Self { message: message.to_string(), code: 4 }
+    }
+
+    /// Whether the same may work later.
+    pub fn may_pass(&self) -> bool {
+        self.code == SERVER
     }
 
     pub fn exit_code(&self) -> ExitCode {

@@ -40,12 +40,10 @@ impl Report {
         let of = |name| count(&self.counts, name);
         let rows = of("rows");
         let rate = rows as f64 / took.as_secs_f64().max(0.001);
-        let mut text = format!(
-            "{} rows in {:.1} s ({} a second)",
-            number(rows),
-            took.as_secs_f64(),
-            number(rate as u64)
-        );
+        let noun = if rows == 1 { "row" } else { "rows" };
+        let seconds = took.as_secs_f64();
+        let mut text =
+            format!("{} {noun} in {seconds:.1} s ({} a second)", number(rows), number(rate as u64));
         let words = ["written", "unchanged", "late", "empty", "rejected"];
         let said = words.into_iter().filter(|word| of(word) > 0);
         let said: Vec<String> = said.map(|word| format!("{} {word}", number(of(word)))).collect();

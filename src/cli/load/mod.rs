@@ -148,13 +148,14 @@ async fn load(
             }
             Err(failure) => {
                 let failure = failure.about(format!("{name}: "));
-                let before = match place {
-                    0 => String::new(),
-                    _ => format!("; the {place} of {count} tables before it are loaded"),
+                let failure = match failure.may_pass() {
+                    true => failure.and("what was stored stays, and the load may be repeated"),
+                    false => failure,
                 };
-                return Err(
-                    failure.and(format!("what was stored stays, and the load may be repeated{before}"))
-                );
+                return Err(match place {
+                    0 => failure,
+                    _ => failure.and(format!("the tables before it, {place} of {count}, are loaded")),
+                });
             }
         };
         super::print(&format!("{name}: {}", report.summary(progress.elapsed())))?;
