@@ -51,6 +51,10 @@ fn describe() {
         Unit::Seconds,
         "Time the store took, by operation."
     );
+    describe_counter!(
+        "feature_store_serving_log_reads_total",
+        "Reads that were drawn for the log of their feature service, by outcome."
+    );
     describe_counter!("feature_store_cache_hits_total", "Entities that were answered from the near cache.");
     describe_counter!("feature_store_cache_misses_total", "Entities that the near cache had to load.");
     describe_counter!(

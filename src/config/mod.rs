@@ -21,6 +21,7 @@ use crate::domain::time::{Span, Ttl};
 use crate::keys;
 use crate::monitor::Cardinality;
 use crate::monitor::webhook::WebhookConfig;
+use crate::service::export_file::ExportFiles;
 use crate::service::watch::WatchSettings;
 use crate::service::{Limits, Settings};
 use crate::store::cache::CacheConfig;
@@ -119,6 +120,12 @@ pub struct Config {
     /// Where imports are kept that must be whole before they are read (default: the system's
     /// directory for temporary files).
     pub spool_dir: Option<PathBuf>,
+    /// Where exports are kept that were asked for as files; without it there are none.
+    pub export_dir: Option<PathBuf>,
+    /// How long they are kept.
+    pub export_retention: Span,
+    /// How many bytes they may take together.
+    pub max_export_bytes: u64,
     pub request_timeout: Span,
     /// How long a readiness probe waits for the store.
     pub readiness_timeout: Span,
@@ -282,6 +289,9 @@ impl Default for Config {
             max_body_bytes: 16 << 20,
             max_import_bytes: 16 << 30,
             spool_dir: None,
+            export_dir: None,
+            export_retention: Span::from_secs(86_400),
+            max_export_bytes: 16 << 30,
             request_timeout: Span::from_secs(30),
             readiness_timeout: Span::from_secs(2),
             shutdown_grace: Span::from_secs(20),
@@ -394,6 +404,15 @@ impl Config {
             url: self.alerts.webhook_url.clone()?,
             timeout: self.alerts.webhook_timeout.as_duration(),
             instance: named.unwrap_or_else(|| format!("{}:{}", host_name(), self.listen.port())),
+        })
+    }
+
+    /// `None`: exports are not kept as files.
+    pub fn export_files(&self) -> Option<ExportFiles> {
+        Some(ExportFiles {
+            dir: self.export_dir.clone()?,
+            retention: self.export_retention,
+            max_bytes: self.max_export_bytes,
         })
     }
 

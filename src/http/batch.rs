@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age};
+use super::edge::id_of;
 use super::extract::{JsonBody, NoCache, RawMembers, Text};
 use super::features::{Include, ReadFeaturesResponse, context, origin, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
@@ -146,7 +147,8 @@ pub async fn get_features_batch(
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
     let context = context(request.context)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache };
+    let request_id = matches!(features, BatchSelection::FeatureService(_)).then(|| id_of(&headers).into());
+    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     if arrow && let [of_type] = read.answer.as_slice() {
         let beside = Beside { event_timestamp: metadata, status: metadata };

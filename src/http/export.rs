@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::extract::{JsonBody, Path, Query};
+use super::jobs::{accepted, prefers_async};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
 use super::tables::{
@@ -16,8 +17,9 @@ use super::tables::{
 };
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::time::{Span, Timestamp};
-use crate::service::export::{Export, ExportRequest};
+use crate::service::export::{Batches, ExportRequest};
 use crate::service::frame::Beside;
+use crate::service::jobs::Job;
 use crate::service::selection::{Selection, split_names};
 use crate::table::Format;
 use crate::table::write::Writer;
@@ -58,6 +60,11 @@ pub struct ExportFeaturesRequest {
     /// The format of the answer; what `Accept` asks for, if not given, else JSON.
     #[serde(default)]
     format: Option<FormatName>,
+    /// Whether to answer with a job at once, which makes a file that is fetched with
+    /// `get_job_result`. The header `Prefer: respond-async` does the same. Only on servers that keep
+    /// exports (`export_dir`).
+    #[serde(default, rename = "async")]
+    in_background: bool,
 }
 
 /// The order of an export's rows.
@@ -75,6 +82,7 @@ pub enum Order {
 #[utoipa::path(
     post, path = "/v1/features/export",
     operation_id = "export_features", tag = "training",
+    params(("Prefer" = Option<String>, Header, description = "`respond-async`: as `async` in the body", example = "respond-async")),
     request_body = inline(ExportFeaturesRequest),
     responses((status = 200, description = "The table", content(
         (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
@@ -82,7 +90,8 @@ pub enum Order {
         (TableBytes = "application/vnd.apache.arrow.stream"),
         (TableBytes = "text/csv"),
         (TableBytes = "application/x-ndjson"),
-    )), TableProblems)
+    )), (status = 202, description = "The job that makes a file", body = Job,
+        headers(("Location" = String, description = "Where to ask for the job"))), TableProblems)
 )]
 pub async fn export_features(
     State(app): State<App>,
@@ -92,6 +101,7 @@ pub async fn export_features(
     let request: ExportFeaturesRequest = body.parse()?;
     let format = wanted(request.format, &headers)?;
     let selection = selection(&request.entity_type, request.features, request.feature_service.as_deref())?;
+    let in_background = request.in_background || prefers_async(&headers);
     let request = ExportRequest {
         entity_type: request.entity_type,
         entity_ids: request.entity_ids,
@@ -102,6 +112,9 @@ pub async fn export_features(
         beside: beside(&request.include),
         ordered: request.order == Some(Order::EntityId),
     };
+    if in_background {
+        return Ok(accepted(app.store.export_to_file(request, format).await?));
+    }
     answer(&app, request, format).await
 }
 
@@ -201,12 +214,21 @@ fn selection(
 
 async fn answer(app: &App, request: ExportRequest, format: Format) -> Result<Response, Problem> {
     let (name, ordered) = (request.entity_type.to_string(), request.ordered);
-    let mut export = app.store.export(request).await?;
-    let writer = Writer::new(format, export.schema()).map_err(|error| unwritable(&error))?;
+    send(app.store.export(request).await?, format, &name, ordered).await
+}
+
+/// Sends a table while it is made. Where its first rows are `slow` to come, nobody waits for them.
+pub async fn send(
+    mut table: impl Batches,
+    format: Format,
+    name: &str,
+    slow: bool,
+) -> Result<Response, Problem> {
+    let writer = Writer::new(format, table.schema()).map_err(|error| unwritable(&error))?;
     // With the first rows at hand most of what may fail has not, while a status can still say so. Ids
     // in order take a walk over all of them, which may take longer than a client waits for a head.
-    let first = if ordered { None } else { Some(export.next().await?) };
-    Ok(streamed(format, &name, stream(export, writer, first)))
+    let first = if slow { None } else { Some(table.next().await?) };
+    Ok(streamed(format, name, stream(table, writer, first)))
 }
 
 fn unwritable(error: &dyn std::fmt::Display) -> Problem {
@@ -217,7 +239,7 @@ fn unwritable(error: &dyn std::fmt::Display) -> Problem {
 /// The pieces of an export. Nothing is loaded before the client has taken what was sent, and nothing
 /// more once it has gone.
 fn stream(
-    export: Export,
+    export: impl Batches,
     writer: Writer,
     first: Option<Option<arrow_array::RecordBatch>>,
 ) -> impl Stream<Item = Result<Bytes, BrokenOff>> {

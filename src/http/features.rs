@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age, etag};
+use super::edge::id_of;
 use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::render;
@@ -238,6 +240,7 @@ pub async fn get_features(
     Path(path): Path<EntityPath>,
     Query(query): Query<ReadFeaturesQuery>,
     NoCache(no_cache): NoCache,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
@@ -257,7 +260,8 @@ pub async fn get_features(
             )?
         }
     };
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache };
+    let request_id = query.feature_service.as_ref().map(|_| id_of(&headers).into());
+    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_features(&entity, &selection, options).await?;
     let body = render::row(&read, metadata)?;
     let version = read.answer.heads().next().map(|(_, version)| version);

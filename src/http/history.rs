@@ -158,6 +158,7 @@ pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) 
         metadata: true,
         context: Vec::new(),
         no_cache: false,
+        request_id: None,
     };
     let read = app.store.read_features(&entity, &Selection::<&str>::All, options).await?;
     Ok(render::row(&read, true)?.into_response())

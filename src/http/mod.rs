@@ -23,6 +23,7 @@ mod gate;
 mod health;
 mod history;
 mod import;
+mod import_told;
 mod jobs;
 mod meters;
 mod objects;
@@ -31,6 +32,7 @@ mod problem;
 mod render;
 mod rollback;
 mod schemas;
+mod serving_log;
 mod spec;
 mod tables;
 mod training;
@@ -141,6 +143,7 @@ fn routes() -> Routes {
         .add(Read, routes!(compute::get_graph))
         .add(Read, routes!(jobs::list_jobs))
         .add(Read, routes!(jobs::get_job))
+        .add(Read, routes!(jobs::get_job_result))
         .add(Write, routes!(jobs::cancel_job))
         .add(Read, routes!(entity_types::list_entity_types))
         .add(Read, routes!(entity_types::get_entity_type))
@@ -148,6 +151,7 @@ fn routes() -> Routes {
         .add(Read, routes!(entity_types::list_schema_versions))
         .add(Read, routes!(feature_services::list_feature_services))
         .add(Read, routes!(feature_services::get_feature_service))
+        .add(Read, routes!(serving_log::export_serving_log))
         .add(Admin, routes!(feature_services::put_feature_service, feature_services::delete_feature_service))
         .add(Probe, routes!(health::check_liveness))
         .add(Probe, routes!(health::check_readiness))

@@ -46,6 +46,14 @@ pub struct ExportRequest {
     pub ordered: bool,
 }
 
+/// A table that is made batch by batch.
+pub trait Batches: Send + 'static {
+    fn schema(&self) -> &SchemaRef;
+
+    /// The next rows; none at the end. A batch may be empty.
+    fn next(&mut self) -> impl Future<Output = Result<Option<RecordBatch>, ServiceError>> + Send;
+}
+
 /// An export that is under way.
 pub struct Export {
     store: Arc<FeatureStore>,
@@ -76,6 +84,7 @@ impl FeatureStore {
             metadata: false,
             context: Vec::new(),
             no_cache: true,
+            request_id: None,
         };
         let past = request.history || request.as_of.is_some();
         let of_feature = |feature: &crate::domain::compiled::CompiledFeature| {
@@ -114,13 +123,12 @@ fn with_history(columns: &Columns, selection: &Selection) -> Result<Arc<Columns>
     )))
 }
 
-impl Export {
-    pub fn schema(&self) -> &SchemaRef {
+impl Batches for Export {
+    fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The next rows; none at the end. A batch may be empty.
-    pub async fn next(&mut self) -> Result<Option<RecordBatch>, ServiceError> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, ServiceError> {
         let entity_type = self.columns.entity_type.name().clone();
         let ids = self.walk.next(self.store.store.as_ref(), &entity_type, self.page).await?;
         if ids.is_empty() {
@@ -155,7 +163,9 @@ impl Export {
         let batch = RecordBatch::try_new(self.schema.clone(), self.rows.finish());
         batch.map(Some).map_err(|error| ServiceError::Internal(error.to_string()))
     }
+}
 
+impl Export {
     /// The versions of an entity: what was known with each of them of the time of its event.
     fn push_versions(&mut self, entity_id: &EntityId, records: &EntityRecords) -> Result<(), ServiceError> {
         let until = match self.options.when {

@@ -42,7 +42,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         match self {
             Self::Queued | Self::Running => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted => true,
@@ -276,7 +276,7 @@ impl Jobs {
         Ok(jobs.into_iter().filter(|job| may_see(&job.subject)).collect())
     }
 
-    async fn all(&self) -> Result<Vec<Job>, ServiceError> {
+    pub(super) async fn all(&self) -> Result<Vec<Job>, ServiceError> {
         let now = self.clock.now();
         let mut jobs = Vec::new();
         for (id, note) in self.store.jobs().await? {

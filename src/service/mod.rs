@@ -11,6 +11,7 @@ pub mod embeddings;
 pub mod entities;
 pub mod error;
 pub mod export;
+pub mod export_file;
 pub mod frame;
 pub mod history;
 pub mod import;
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod rollback;
 pub mod rows;
 pub mod selection;
+pub mod serving_log;
 pub mod snapshot;
 mod spine;
 pub mod training;
@@ -45,11 +47,14 @@ use crate::store::{Backup, Store, StoreError};
 
 use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
+use self::error::ServiceError;
+use self::export_file::ExportFiles;
 use self::jobs::Jobs;
 use self::locks::EntityLocks;
 use self::meters::Meters;
 use self::registry::Registry;
 use self::selection::Resolved;
+use self::serving_log::ServingLog;
 
 /// What the use cases need of the configuration.
 #[derive(Clone, Debug)]
@@ -93,6 +98,9 @@ pub struct FeatureStore {
     imports: Semaphore,
     /// `None`: the store is copied by others.
     backups: Option<Backups>,
+    serving_log: ServingLog,
+    /// `None`: exports are not kept.
+    export_files: Option<ExportFiles>,
 }
 
 impl FeatureStore {
@@ -108,6 +116,7 @@ impl FeatureStore {
         let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
+        let serving_log = ServingLog::start(store.clone());
         let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
         Self {
             store,
@@ -122,12 +131,20 @@ impl FeatureStore {
             jobs,
             imports,
             backups: None,
+            serving_log,
+            export_files: None,
         }
     }
 
     /// With a store that can be asked for a copy.
     pub fn with_backup(mut self, store: Arc<dyn Backup>) -> Self {
         self.backups = Some(Backups::new(store));
+        self
+    }
+
+    /// With a place where exports are kept as files.
+    pub fn with_export_files(mut self, files: ExportFiles) -> Self {
+        self.export_files = Some(files);
         self
     }
 
@@ -178,13 +195,15 @@ impl FeatureStore {
         self.store.describe().await
     }
 
-    /// Frees what has expired, where the store does not do so by itself.
-    pub async fn reap(&self) -> Result<usize, StoreError> {
-        self.store.reap(self.clock.now()).await
+    /// Frees what has expired, where the store does not do so by itself, and the files of exports.
+    pub async fn reap(&self) -> Result<usize, ServiceError> {
+        let swept = self.sweep_exports().await;
+        Ok(self.store.reap(self.clock.now()).await? + swept?)
     }
 
     /// Finishes what is under way and closes the store.
     pub async fn close(&self) {
+        self.serving_log.flush().await;
         self.store.close().await;
     }
 }

@@ -48,6 +48,8 @@ pub struct ReadOptions {
     pub context: Named,
     /// Whether the store itself is to answer, and no copy of what it has.
     pub no_cache: bool,
+    /// For the log of what was served.
+    pub request_id: Option<Box<str>>,
 }
 
 /// A read of many entities, possibly of several types.
@@ -78,6 +80,10 @@ impl FeatureStore {
         if answer.heads().any(|(_, version)| version == 0) {
             return Err(ServiceError::EntityNotFound(entity.clone()));
         }
+        if let (Selection::FeatureService(service), When::Now) = (selection, options.when) {
+            let types = std::slice::from_ref(&answer);
+            self.log_served(service, options.request_id.as_deref(), &answers, types);
+        }
         Ok(ReadAnswer { answer, provenance: answers.provenance, now: answers.now, stale: answers.stale })
     }
 
@@ -101,7 +107,11 @@ impl FeatureStore {
         };
         let entity_types = wanted.iter().map(|(columns, _)| columns.entity_type.name());
         let _timed = self.meters.timed_batch(Kind::Retrieval, started, entity_types);
-        self.read_columns(wanted, &batch.options).await
+        let read = self.read_columns(wanted, &batch.options).await?;
+        if let (BatchSelection::FeatureService(service), When::Now) = (&batch.features, batch.options.when) {
+            self.log_served(service, batch.options.request_id.as_deref(), &read, &read.answer);
+        }
+        Ok(read)
     }
 
     /// Brings the entities of a batch together with their features.

@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod embedded;
 pub mod guarded;
+pub mod log;
 pub mod metered;
 pub mod redis;
 pub mod watch;
@@ -18,8 +19,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::log::{LogBounds, LogEntry, LogRange};
 use self::watch::{Told, Watcher};
-use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords, Head};
 use crate::domain::time::Timestamp;
@@ -197,6 +199,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets jobs; ids that are not there are no error.
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError>;
+
+    /// Appends to the log of what a feature service served, and lets go of what is past its bounds. An
+    /// entry that is there already, by time and id, is not appended twice.
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError>;
+
+    /// The first entries of a part of a log, at most `limit`, in the order of time and id.
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Removes a log; one that is not there is no error.
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError>;
 
     /// Frees what no longer has to be kept at `now`, a bounded amount a call; says how many
     /// entities, histories and provenance records went. A store that does this by itself has

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 use feature_store::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
 use feature_store::domain::record::{
     Commit, Current, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Record,
 };
 use feature_store::domain::time::{Span, Timestamp};
 use feature_store::domain::value::{FeatureType, Value};
+use feature_store::store::log::{LogBounds, LogEntry, LogRange};
 use feature_store::store::{
     CommitOutcome, Document, DocumentKind, Load, RegistryChange, RegistryState, Store, StoreError,
 };
@@ -57,6 +58,7 @@ macro_rules! contract_tests {
             the_registry_changes_as_a_whole
             the_registry_refuses_stale_changes
             the_archive_is_in_numeric_order
+            a_log_is_in_order_bounded_and_removed_as_a_whole
             no_increment_is_lost
             it_describes_itself_and_answers_pings
             it_does_as_the_model_does
@@ -970,6 +972,48 @@ pub async fn the_archive_is_in_numeric_order(store: Shared) {
 }
 
 // Contention, and the store as a whole.
+
+pub async fn a_log_is_in_order_bounded_and_removed_as_a_whole(store: Shared) {
+    let name = |suffix: &str| FeatureServiceName::parse(&format!("{}{suffix}", fresh_type())).unwrap();
+    let (log, other) = (name("a"), name("b"));
+    let start = now();
+    let entry = |seconds: i64, id: u64| LogEntry {
+        at: later(start, seconds * 1000),
+        id,
+        body: format!("{seconds} {id}\0\r\n").into(),
+    };
+    let bounds = |since: i64, most: usize| LogBounds {
+        since: later(start, since * 1000),
+        until: later(start, 3_600_000),
+        most,
+    };
+    let range = |from: i64, to: i64, skip: usize| LogRange {
+        from: later(start, from * 1000),
+        to: later(start, to * 1000),
+        skip,
+    };
+    let read = async |range: LogRange, limit: usize| store.read_log(&log, range, limit).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, []);
+    store.delete_log(&log).await.unwrap();
+    let given = [entry(3, 1), entry(1, u64::MAX), entry(2, 7), entry(2, 5)];
+    store.append_log(&log, &given, bounds(0, 100)).await.unwrap();
+    store.append_log(&other, &[entry(2, 1)], bounds(0, 100)).await.unwrap();
+    // The same again is there once.
+    store.append_log(&log, &given[..2], bounds(0, 100)).await.unwrap();
+    let all = [entry(1, u64::MAX), entry(2, 5), entry(2, 7), entry(3, 1)];
+    assert_eq!(read(range(0, 100, 0), 10).await, all);
+    assert_eq!(read(range(2, 3, 0), 10).await, all[1..3]);
+    assert_eq!(read(range(2, 100, 1), 10).await, all[2..]);
+    assert_eq!(read(range(0, 100, 0), 2).await, all[..2]);
+    assert_eq!(read(range(3, 1, 0), 10).await, []);
+    store.append_log(&log, &[entry(4, 1)], bounds(2, 100)).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, [&all[1..], &[entry(4, 1)]].concat());
+    store.append_log(&log, &[entry(5, 1)], bounds(2, 2)).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, [entry(4, 1), entry(5, 1)]);
+    store.delete_log(&log).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, []);
+    assert_eq!(store.read_log(&other, range(0, 100, 0), 10).await.unwrap(), [entry(2, 1)]);
+}
 
 pub async fn no_increment_is_lost(store: Shared) {
     const TASKS: u64 = 32;

@@ -29,9 +29,10 @@ use tokio::time::timeout_at;
 use self::budget::Budget;
 use self::circuit::{Admission, Circuit, Ended};
 use self::limit::Limit;
+use super::log::{LogBounds, LogEntry, LogRange};
 use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
@@ -399,6 +400,28 @@ impl Store for Guarded {
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         self.call(&self.writes, Call::REPEATABLE, || self.store.delete_jobs(ids)).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        self.call(&self.writes, Call::REPEATABLE, || self.store.append_log(log, entries, bounds)).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.call(&self.reads, Call::REPEATABLE, || self.store.read_log(log, range, limit)).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        self.call(&self.writes, Call::REPEATABLE, || self.store.delete_log(log)).await
     }
 
     /// Nobody waits for it, and it may be long.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 
 /// The field of the main hash that holds the entity's head. No feature can have this name.
 pub(super) const HEAD: &str = "@";
@@ -87,6 +87,11 @@ impl Keys {
     /// The notes of jobs.
     pub fn jobs(&self) -> Bytes {
         join(&[&self.prefix, ":{jobs}"])
+    }
+
+    /// What a feature service served. Not among what is tracked: it is no entity, and often written.
+    pub fn log(&self, service: &FeatureServiceName) -> Bytes {
+        join(&[&self.prefix, ":log:{", service.as_str(), "}"])
     }
 
     pub fn registry(&self, part: &str) -> Bytes {
