@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::App;
 use super::answer::{Json, age};
 use super::extract::{JsonBody, NoCache, RawMembers};
-use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
+use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, rows, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
 use super::tables::{TableBytes, accepted};
@@ -53,6 +53,9 @@ pub struct ReadBatchRequest<'a> {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of`: what was true as far as was known then, with what was retracted since.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
@@ -156,8 +159,9 @@ pub async fn get_features_batch(
     };
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
+    let retracted = retracted(request.include_retracted, request.as_of.is_some())?;
     let context = context(request.context)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache };
+    let options = ReadOptions { when, retracted, max_age: request.max_age, metadata, context, no_cache };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     if arrow && let [of_type] = read.answer.as_slice() {
         let beside = Beside { event_timestamp: metadata, status: metadata };

@@ -25,6 +25,8 @@ pub mod rows;
 pub mod snapshot;
 mod spine;
 pub mod training;
+pub mod undo;
+pub mod undo_report;
 mod walk;
 pub mod watch;
 pub mod write;

@@ -17,7 +17,7 @@ use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
-use crate::domain::view::{self, Answer};
+use crate::domain::view::{self, Answer, Retracted};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor::Kind;
 use crate::store::cache::{self, Found, Wanted};
@@ -46,6 +46,8 @@ pub enum When {
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     pub when: When,
+    /// Whether a read of the past sees what was retracted.
+    pub retracted: Retracted,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
     /// Whether the provenance of each value is wanted.
@@ -476,7 +478,8 @@ pub(super) fn answer_fields(
             (head.version, answers.collect::<Vec<_>>())
         }
         When::AsOf(at) => {
-            let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
+            let answers =
+                features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age, options.retracted));
             (head.version, answers.collect())
         }
         When::Version(version) => {

@@ -4,8 +4,9 @@
 -- ARGV  expected head ('' : must not exist), until when to keep the entity (ms, '' : for ever),
 --       then four lists, each as its length and its members: fields and values of the main hash,
 --       fields to take out of it, the same two of the large hash;
---       then for each history: how many to keep (0: remove it), until when to keep it (ms, '' :
---       for ever), and the list of its new scores and members
+--       then for each history: how many to keep (0: remove it; below 0: so many of the new ones
+--       alone, in place of what is there), until when to keep it (ms, '' : for ever), and the list
+--       of its new scores and members
 -- gives 1, or 0 where the head is not the expected one
 local main, large = KEYS[1], KEYS[2]
 
@@ -75,8 +76,12 @@ for i = 3, #KEYS do
     at = at + 1 + added
     if count > 0 then redis.call('UNLINK', key) end
   elseif count > 0 or added > 0 then
-    local was = -2
+    local was, rewritten = -2, limit < 0
     if count > 0 then was = redis.call('PTTL', key) end
+    if rewritten then
+      if count > 0 then redis.call('UNLINK', key) end
+      limit, count = -limit, 0
+    end
     with_list('ZADD', key)
     if count + added / 2 > limit then
       redis.call('ZREMRANGEBYRANK', key, 0, string.format('%.0f', -limit - 1))
@@ -85,6 +90,8 @@ for i = 3, #KEYS do
       if time ~= '' then redis.call('PEXPIREAT', key, time) end
     elseif was >= 0 and (time == '' or tonumber(time) > clock() + was) then
       expire(key, time)
+    elseif was >= 0 and rewritten then
+      redis.call('PEXPIREAT', key, string.format('%.0f', clock() + was))
     end
   else
     at = at + 1

@@ -67,7 +67,10 @@ impl RedisStore {
             }
             let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) };
             histories.push(Argument::Bytes(keys.history(&change.feature)));
-            history_args.push(number(limit));
+            history_args.push(match change.rewrites_history {
+                true => Argument::Integer(-(limit as i64)),
+                false => number(limit),
+            });
             history_args.push(until(change.retain_until));
             let added = if limit == 0 { &[] } else { change.superseded.as_slice() };
             history_args.push(number(added.len() * 2));
