@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::test_server::{On, TestServer};
-use crate::undo::undo;
+use crate::undo::undo_within;
 
 const WRITERS: usize = 4;
 const BATCH: usize = 500;
+const MOST: Duration = Duration::from_secs(600);
 
 /// Prices and stocks that were acknowledged, by entity.
 type Acknowledged = HashMap<usize, (Option<i64>, Option<i64>)>;
@@ -62,10 +63,10 @@ async fn poisoned(on: On, count: usize) {
         .map(|writer| tokio::spawn(write_along(server.client.clone(), writer, count, stop.clone())))
         .collect();
     let started = Instant::now();
-    let plan = undo(&server, "item", json!({"run_id": "bad", "dry_run": true})).await;
+    let plan = undo_within(MOST, &server, "item", json!({"run_id": "bad", "dry_run": true})).await;
     println!("{on:?}: dry run in {:.1?}", started.elapsed());
     let started = Instant::now();
-    let job = undo(&server, "item", json!({"run_id": "bad", "reason": "poison"})).await;
+    let job = undo_within(MOST, &server, "item", json!({"run_id": "bad", "reason": "poison"})).await;
     let elapsed = started.elapsed();
     stop.store(true, Ordering::Relaxed);
     let mut live = Acknowledged::new();
