@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use feature_store::domain::draft::{Draft, FeatureEvent, Intent, NeedsHistory, Stamp};
 use feature_store::domain::name::{EntityKey, FeatureName};
 use feature_store::domain::provenance::ProvenanceId;
-use feature_store::domain::record::{Commit, CurrentChange, EntityRecords, FeatureRecords, Head};
+use feature_store::domain::record::{
+    Commit, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Retraction, UndoAct,
+};
 use feature_store::domain::time::{Span, Timestamp, Ttl};
 use feature_store::domain::value::{FeatureType, Value};
 use feature_store::store::CommitOutcome;
@@ -40,6 +42,9 @@ impl Model {
         for change in &commit.changes {
             let records = self.features.entry(change.feature.clone()).or_default();
             let history = records.history.get_or_insert_default();
+            if change.rewrites_history {
+                history.clear();
+            }
             history.extend(change.superseded.iter().cloned());
             history.sort_by_key(|record| std::cmp::Reverse(record.order()));
             history.truncate(change.history_limit);
@@ -71,6 +76,11 @@ enum Step {
         intent: Intent,
     },
     Erase(usize),
+    /// Mark every other superseded record of a feature.
+    Mark {
+        of: usize,
+        history_limit: usize,
+    },
     Delete,
     /// Commit what was committed before once more.
     Repeat,
@@ -89,6 +99,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => write,
         1 => (0..FEATURES.len()).prop_map(Step::Erase),
+        2 => (0..FEATURES.len(), 0usize..6).prop_map(|(of, history_limit)| Step::Mark { of, history_limit }),
         1 => Just(Step::Delete),
         2 => Just(Step::Repeat),
     ];
@@ -137,6 +148,9 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 draft.erase(&[feature(FEATURES[*at].0)]);
                 draft.into_commit(Span::from_secs(3600))
             }
+            Step::Mark { of, history_limit } => {
+                model.head.map(|head| mark(&model, &key, head, now, feature(FEATURES[*of].0), *history_limit))
+            }
             Step::Write { events, history_limit, intent } => {
                 let events = events.iter().map(|(of, number, ago)| FeatureEvent {
                     feature: feature(FEATURES[*of].0),
@@ -167,6 +181,37 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 model.load(history)
             );
         }
+    }
+}
+
+fn mark(
+    model: &Model,
+    key: &EntityKey,
+    head: Head,
+    now: Timestamp,
+    feature: FeatureName,
+    history_limit: usize,
+) -> Commit {
+    let next = Head { version: head.version + 1, ..head };
+    let mut history = model.features.get(&feature).and_then(|of| of.history.clone()).unwrap_or_default();
+    for record in history.iter_mut().step_by(2) {
+        let undone = UndoAct { version: next.version, at: now, provenance: ProvenanceId(8) };
+        record.retraction = Some(Box::new(Retraction { undone, reinstated: None }));
+    }
+    let change = FeatureChange {
+        feature,
+        current: CurrentChange::Keep,
+        superseded: history,
+        rewrites_history: true,
+        history_limit,
+        retain_until: None,
+    };
+    Commit {
+        entity: key.clone(),
+        expected: Some(head),
+        head: next,
+        changes: vec![change],
+        retain_until: None,
     }
 }
 
