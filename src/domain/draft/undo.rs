@@ -196,8 +196,7 @@ pub fn undo(
         let with = With { entity_type, derivations, raw: &RawInputs::default(), embeddings };
         undone.derived = derive(draft, before, changed, &with, stamp)?;
     }
-    let mark =
-        Retraction { version: before + 1, at: stamp.now, provenance: stamp.provenance, reinstated: None };
+    let mark = Retraction { undone: act, reinstated: None };
     for name in &scope.features {
         if let Some(slot) = draft.slots.get_mut(name) {
             undone.retracted += slot.retract(&mark, |record| run.wrote(record));
@@ -301,16 +300,21 @@ impl Slot {
     ) -> Option<(Fate, Option<Value>, Option<Value>)> {
         let current = self.current.as_ref()?;
         let from = current.record.value.clone();
-        let of_run = |record: &&Record| !record.is_retracted() && run.wrote(record);
+        let of_run = self.records().filter(|record| !record.is_retracted() && run.wrote(record));
+        let first_of_run = of_run.map(|record| record.event_timestamp).min();
+        if first_of_run.is_none() && !self.remarked {
+            return None;
+        }
         // Whatever event comes next is newer than a deletion in 1970.
-        let beginning = self.records().filter(of_run).map(|r| r.event_timestamp).min()?.min(Timestamp::EPOCH);
+        let beginning = first_of_run.unwrap_or(Timestamp::EPOCH).min(Timestamp::EPOCH);
         let others = self.records().filter(|record| !record.is_retracted() && !run.wrote(record));
         // Had it been written before the run, the first version of it would be another or be gone.
         let is_known_from_the_first = self.records().any(|record| record.version == current.first_version);
-        if !run.wrote(&current.record) {
-            return Some((Fate::Newer, from.clone(), from));
-        }
         let (fate, value, event_timestamp) = match others.max_by_key(|record| record.order()) {
+            // Otherwise than current only where something newer was reinstated.
+            Some(newest) if newest.order() == current.record.order() => {
+                return first_of_run.map(|_| (Fate::Newer, from.clone(), from));
+            }
             Some(Record { value: Some(value), event_timestamp, .. }) => {
                 (Fate::Restored, Some(value.clone()), *event_timestamp)
             }

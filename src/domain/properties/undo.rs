@@ -50,7 +50,7 @@ impl Entity {
 
     /// Every feature as of every moment that something happened at, and in between.
     fn pasts(&self, retracted: Retracted) -> Vec<Option<Value>> {
-        let moments = (-1i64..14).flat_map(|seconds| self.features.iter().map(move |of| (of, at(seconds))));
+        let moments = (-1i64..26).flat_map(|seconds| self.features.iter().map(move |of| (of, at(seconds))));
         let told = moments.map(|(records, at)| view::record_as_of(records, at, retracted));
         told.map(|record| record.and_then(|record| record.value.clone())).collect()
     }
@@ -152,6 +152,26 @@ proptest! {
         once.undo(BAD, always(), UNDO);
         prop_assert_eq!(entity.currents(), once.currents());
         prop_assert_eq!(entity.pasts(Retracted::Hidden), once.pasts(Retracted::Hidden));
+    }
+
+    #[test]
+    fn what_came_between_an_undo_and_its_undoing_stays(writes in of_two(), between in of_two()) {
+        // Events of different times: the very same event would be unchanged in one of the two.
+        let spread = |writes: Writes, odd: i64| -> Writes {
+            let moved = |(of, time, value): Event| (of, 2 * time + odd, value);
+            writes.into_iter().map(|(bad, write)| (bad, write.into_iter().map(moved).collect())).collect()
+        };
+        let (writes, between) = (spread(writes, 0), spread(between, 1));
+        let (mut entity, _) = play_both(&writes, usize::MAX);
+        let (mut never, _) = play_both(&writes, usize::MAX);
+        entity.undo(BAD, always(), UNDO);
+        for (_, write) in &between {
+            entity.write(&entity.events(write));
+            never.write(&never.events(write));
+        }
+        entity.undo(UNDO, always(), REDO);
+        prop_assert_eq!(entity.currents(), never.currents());
+        prop_assert_eq!(entity.pasts(Retracted::Hidden), never.pasts(Retracted::Hidden));
     }
 
     #[test]
