@@ -6,14 +6,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age};
-use super::extract::{JsonBody, NoCache, RawMembers};
-use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, rows, when};
+use super::extract::{JsonBody, NoCache, RawMembers, Text};
+use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
+use super::render;
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
 use super::tables::{TableBytes, accepted};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
@@ -25,8 +25,9 @@ use crate::domain::value::Value;
 use crate::domain::view::Status;
 use crate::service::export::table;
 use crate::service::frame::Beside;
-use crate::service::read::{BatchRead, BatchSelection, ReadAnswer, ReadOptions, TypeAnswer};
+use crate::service::read::{BatchRead, ReadOptions};
 use crate::service::rows::Row;
+use crate::service::selection::BatchSelection;
 use crate::table::Format;
 use crate::table::write::{WriteError, Writer};
 
@@ -40,7 +41,9 @@ pub struct ReadBatchRequest<'a> {
     entities: IndexMap<EntityType, Vec<EntityId>>,
     /// Features as `product.price`, or `price` where only one entity type is read.
     #[serde(default)]
-    features: Option<Vec<String>>,
+    #[serde(borrow)]
+    #[schema(value_type = Option<Vec<String>>)]
+    features: Option<Vec<Text<'a>>>,
     /// A feature service, as `ranking` or `ranking@2`, instead of features.
     #[serde(default)]
     #[schema(value_type = Option<FeatureServiceRef>)]
@@ -77,13 +80,15 @@ pub enum Layout {
 }
 
 /// An answer in rows, in the order asked for.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 pub struct RowsResponse<'a> {
     results: Vec<ReadFeaturesResponse<'a>>,
 }
 
 /// The answers of one entity type, in columns.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 pub struct ColumnsOfType<'a> {
     /// As asked for, duplicates included.
     #[schema(value_type = Vec<String>)]
@@ -95,24 +100,8 @@ pub struct ColumnsOfType<'a> {
     /// Only of features that are not `present` somewhere.
     #[schema(value_type = BTreeMap<String, Vec<Status>>)]
     statuses: ByFeature<'a, Vec<Status>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, Vec<Option<ValueMetadata>>>>)]
     metadata: Option<ByFeature<'a, Vec<Option<ValueMetadata<'a>>>>>,
-}
-
-/// An answer in columns, by entity type.
-#[derive(utoipa::ToSchema)]
-#[schema(value_type = BTreeMap<String, ColumnsOfType>)]
-pub struct ColumnsResponse<'a>(Vec<(&'a str, ColumnsOfType<'a>)>);
-
-impl Serialize for ColumnsResponse<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (entity_type, columns) in &self.0 {
-            map.serialize_entry(entity_type, columns)?;
-        }
-        map.end()
-    }
 }
 
 /// The answer of a batch read, in the layout asked for.
@@ -167,18 +156,11 @@ pub async fn get_features_batch(
         let beside = Beside { event_timestamp: metadata, status: metadata };
         return arrow_table(&table(of_type, beside)?);
     }
-    Ok(match request.layout {
-        Layout::Rows => {
-            let results = read.answer.iter().flat_map(|of_type| rows(&read, of_type, metadata)).collect();
-            (age(read.stale), Json(RowsResponse { results })).into_response()
-        }
-        Layout::Columns => {
-            let types = read.answer.iter().map(|of_type| {
-                (of_type.columns.entity_type.name().as_str(), columns(&read, of_type, metadata))
-            });
-            (age(read.stale), Json(ColumnsResponse(types.collect()))).into_response()
-        }
-    })
+    let body = match request.layout {
+        Layout::Rows => render::rows(&read, metadata)?,
+        Layout::Columns => render::columns(&read, metadata)?,
+    };
+    Ok((age(read.stale), body).into_response())
 }
 
 /// An answer as an Arrow stream.
@@ -194,31 +176,6 @@ fn arrow_table(table: &arrow_array::RecordBatch) -> Result<Response, Problem> {
     })?;
     let media_type = HeaderValue::from_static(Format::Arrow.media_type());
     Ok(([(header::CONTENT_TYPE, media_type)], bytes).into_response())
-}
-
-fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> ColumnsOfType<'a> {
-    let entities = &of_type.entities;
-    let numbered = || of_type.columns.names().enumerate();
-    let not_all_present =
-        |column: usize| entities.iter().any(|e| e.answers[column].status != Status::Present);
-    ColumnsOfType {
-        entity_ids: entities.iter().map(|entity| entity.entity_id.as_str()).collect(),
-        versions: entities.iter().map(|entity| entity.version).collect(),
-        features: by_feature(numbered().map(|(column, name)| {
-            (name, entities.iter().map(|entity| &entity.answers[column].value).collect())
-        })),
-        statuses: by_feature(numbered().filter(|(column, _)| not_all_present(*column)).map(
-            |(column, name)| (name, entities.iter().map(|entity| entity.answers[column].status).collect()),
-        )),
-        metadata: metadata.then(|| {
-            by_feature(numbered().map(|(column, name)| {
-                let of_entity = entities
-                    .iter()
-                    .map(|entity| ValueMetadata::of(&entity.answers[column], &read.provenance, read.now));
-                (name, of_entity.collect())
-            }))
-        }),
-    }
 }
 
 /// Rows to write, all of one entity type.

@@ -19,7 +19,7 @@ use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::time::{Span, Timestamp};
 use crate::service::export::{Export, ExportRequest};
 use crate::service::frame::Beside;
-use crate::service::read::Selection;
+use crate::service::selection::Selection;
 use crate::table::Format;
 use crate::table::write::Writer;
 
@@ -167,7 +167,12 @@ pub async fn export_entity_type(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let format = wanted(query.format, &headers)?;
-    let features = query.features.as_deref().map(split_names).transpose()?;
+    let features = query
+        .features
+        .as_deref()
+        .map(split_names)
+        .transpose()?
+        .map(|names| names.into_iter().map(str::to_owned).collect());
     let beside: Beside = beside_of_query(query.include.as_deref())?;
     let request = ExportRequest {
         selection: selection(&entity_type, features, query.feature_service.as_deref())?,

@@ -88,9 +88,9 @@ fn strip(text: &str) -> &str {
 }
 
 /// Names separated by commas, as in `names=price,category`.
-pub fn split_names(text: &str) -> Result<Vec<String>, Problem> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) {
+pub fn split_names(text: &str) -> Result<Vec<&str>, Problem> {
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    if names.contains(&"") {
         return Err(Problem::invalid("names: write feature names separated by commas"));
     }
     Ok(names)
@@ -316,7 +316,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
-                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
                     members.push((name, Given::Json(map.next_value()?)));
                 }
                 Ok(RawMembers(members))
@@ -326,7 +326,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     }
 }
 
-/// A key that is borrowed where it has no escapes, which `Cow` by itself never is.
-#[derive(Deserialize)]
+/// A text that is borrowed where it has no escapes, which `Cow` by itself never is.
+#[derive(Debug, Deserialize)]
 #[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}

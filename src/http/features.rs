@@ -10,6 +10,7 @@ use super::App;
 use super::answer::{Json, age, etag};
 use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers, split_names};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
+use super::render;
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
@@ -19,8 +20,9 @@ use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Retracted, Status};
 use crate::service::columns::Named;
-use crate::service::read::{ReadAnswer, ReadOptions, Selection, TypeAnswer, When};
+use crate::service::read::{ReadOptions, When};
 use crate::service::rows::Row;
+use crate::service::selection::Selection;
 use crate::service::write::{Origin, Written};
 
 /// Features to write to one entity.
@@ -211,8 +213,9 @@ pub fn retracted(include: bool, is_past: bool) -> Result<Retracted, Problem> {
     }
 }
 
-/// Features of one entity.
-#[derive(Serialize, utoipa::ToSchema)]
+/// Features of one entity, as [`render`] writes them.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 #[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
     "features": {"name": "iPhone 15", "price": 999.99, "stock": null}, "statuses": {"stock": "expired"}}))]
 pub struct ReadFeaturesResponse<'a> {
@@ -227,33 +230,8 @@ pub struct ReadFeaturesResponse<'a> {
     #[schema(value_type = BTreeMap<String, Status>)]
     statuses: ByFeature<'a, Status>,
     /// With `include=metadata`, for every feature that a record is behind.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, ValueMetadata>>)]
     metadata: Option<ByFeature<'a, ValueMetadata<'a>>>,
-}
-
-/// The answers of one type, an entity each.
-pub fn rows<'a, T>(
-    read: &'a ReadAnswer<T>,
-    of_type: &'a TypeAnswer,
-    metadata: bool,
-) -> impl Iterator<Item = ReadFeaturesResponse<'a>> {
-    of_type.entities.iter().map(move |entity| {
-        let named = || of_type.columns.names().zip(&entity.answers);
-        let statuses = named().filter(|(_, answer)| answer.status != Status::Present);
-        ReadFeaturesResponse {
-            entity_type: of_type.columns.entity_type.name().as_str(),
-            entity_id: entity.entity_id.as_str(),
-            version: entity.version,
-            features: by_feature(named().map(|(name, answer)| (name, &answer.value))),
-            statuses: by_feature(statuses.map(|(name, answer)| (name, answer.status))),
-            metadata: metadata.then(|| {
-                by_feature(named().filter_map(|(name, answer)| {
-                    Some((name, ValueMetadata::of(answer, &read.provenance, read.now)?))
-                }))
-            }),
-        }
-    })
 }
 
 /// Read features of one entity
@@ -297,12 +275,11 @@ pub async fn get_features(
     };
     let options = ReadOptions { when, retracted, max_age: query.max_age, metadata, context, no_cache };
     let read = app.store.read_features(&entity, &selection, options).await?;
-    match rows(&read, &read.answer, metadata).next() {
-        // The version of a past read is none that a write could ask for.
-        Some(row) if when == When::Now => Ok((etag(row.version), age(read.stale), Json(row)).into_response()),
-        Some(row) => Ok(Json(row).into_response()),
-        None => Err(Problem::internal()),
-    }
+    let body = render::row(&read, metadata)?;
+    let version = read.answer.heads().next().map(|(_, version)| version);
+    // The version of a past read is none that a write could ask for.
+    let tag = version.filter(|_| when == When::Now).map(etag);
+    Ok((tag, age(read.stale), body).into_response())
 }
 
 /// Which features to delete.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::answer::Json;
 use super::extract::{EntityPath, Path, Query};
-use super::features::{ReadFeaturesResponse, rows};
+use super::features::ReadFeaturesResponse;
 use super::problem::{Problem, ReadProblems};
+use super::render;
 use super::schemas::VersionNumber;
 use super::values::{ByFeature, FeatureValue, RetractionNote, VersionedValue, by_feature};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
@@ -17,7 +18,9 @@ use crate::domain::record::{Record, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::{TypeName, Value};
 use crate::domain::view::Retracted;
-use crate::service::read::{ProvenanceMap, ReadOptions, Selection, When};
+use crate::service::answer::ProvenanceMap;
+use crate::service::read::{ReadOptions, When};
+use crate::service::selection::Selection;
 
 /// Which versions are wanted.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -166,11 +169,8 @@ pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) 
         context: Vec::new(),
         no_cache: false,
     };
-    let read = app.store.read_features(&entity, &Selection::All, options).await?;
-    match rows(&read, &read.answer, true).next() {
-        Some(row) => Ok(Json(row).into_response()),
-        None => Err(Problem::internal()),
-    }
+    let read = app.store.read_features(&entity, &Selection::<&str>::All, options).await?;
+    Ok(render::row(&read, true)?.into_response())
 }
 
 /// Which versions to compare.

@@ -26,6 +26,7 @@ mod meters;
 mod objects;
 mod performance;
 mod problem;
+mod render;
 mod rollback;
 mod schemas;
 mod spec;

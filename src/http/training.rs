@@ -23,7 +23,7 @@ use super::tables::{
 use super::values::FeatureValue;
 use crate::domain::name::{EntityType, FeatureServiceRef};
 use crate::domain::time::Span;
-use crate::service::read::BatchSelection;
+use crate::service::selection::BatchSelection;
 use crate::service::training::{TrainingRequest, TrainingSet};
 use crate::table::read::{ReadError, Source};
 use crate::table::write::{WriteError, Writer, json_members};
@@ -218,7 +218,12 @@ async fn of_table(
         };
         entity_columns.insert(EntityType::parse(entity_type.trim())?, column.trim().to_owned());
     }
-    let names = query.features.as_deref().map(split_names).transpose()?;
+    let names = query
+        .features
+        .as_deref()
+        .map(split_names)
+        .transpose()?
+        .map(|names| names.into_iter().map(str::to_owned).collect());
     let features = features(names, query.feature_service.as_deref())?;
     let bytes = body.into_bytes();
     let spine = tokio::task::spawn_blocking(move || read::whole(format, Source::Bytes(bytes), usize::MAX));

@@ -14,7 +14,7 @@ use crate::domain::record::Record;
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::domain::view::{Answer, Status};
-use crate::service::read::ProvenanceMap;
+use crate::service::answer::ProvenanceMap;
 
 /// The value of a feature, in the OpenAPI document.
 pub struct FeatureValue;

@@ -9,10 +9,12 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::FeatureStore;
+use super::answer::{EntityAnswer, TypeAnswer, answer_fields};
 use super::columns::{Columns, Request};
 use super::error::ServiceError;
 use super::frame::{Beside, FeatureColumns, width};
-use super::read::{EntityAnswer, ReadOptions, Selection, TypeAnswer, When, answer_fields};
+use super::read::{ReadOptions, When};
+use super::selection::Selection;
 use super::walk::Walk;
 use crate::domain::name::{EntityId, EntityKey, EntityType};
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
@@ -49,7 +51,7 @@ pub struct ExportRequest {
 /// An export that is under way.
 pub struct Export {
     store: Arc<FeatureStore>,
-    columns: Columns,
+    columns: Arc<Columns>,
     walk: Walk,
     options: ReadOptions,
     schema: SchemaRef,
@@ -62,7 +64,7 @@ impl FeatureStore {
     pub async fn export(self: &Arc<Self>, request: ExportRequest) -> Result<Export, ServiceError> {
         let mut columns = self.columns(&request.entity_type, &request.selection).await?;
         if request.history {
-            columns = with_history(columns, &request.selection)?;
+            columns = with_history(&columns, &request.selection)?;
         }
         let walk = match request.entity_ids {
             Some(ids) => Walk::named(ids, request.ordered),
@@ -96,19 +98,19 @@ impl FeatureStore {
 pub fn table(read: &TypeAnswer, beside: Beside) -> Result<RecordBatch, ServiceError> {
     let mut rows = Rows::new(&read.columns, false, beside);
     let schema = Arc::new(Schema::new(rows.fields()));
-    for entity in &read.entities {
+    for entity in read.judged().iter() {
         rows.push(&entity.entity_id, None, &entity.answers)?;
     }
     RecordBatch::try_new(schema, rows.finish()).map_err(|error| ServiceError::Internal(error.to_string()))
 }
 
 /// Features that are computed when they are read have no history to export.
-fn with_history(columns: Columns, selection: &Selection) -> Result<Columns, ServiceError> {
+fn with_history(columns: &Columns, selection: &Selection) -> Result<Arc<Columns>, ServiceError> {
     let asked = columns.names().len();
     let entity_type = columns.entity_type.name().clone();
     let kept = columns.kept_only();
     if kept.names().len() == asked || (*selection == Selection::All && asked > 0) {
-        return Ok(kept);
+        return Ok(Arc::new(kept));
     }
     Err(ServiceError::InvalidRequest(format!(
         "some of these features of {entity_type} are computed when they are read and have no history: leave them out, or export without history"

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::FeatureStore;
+use super::answer::{ProvenanceMap, check_version, whole};
 use super::columns::Columns;
 use super::compile::compile;
 use super::error::ServiceError;
-use super::read::{ProvenanceMap, Selection, check_version, whole};
+use super::selection::Selection;
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{Computed, Source};
 use crate::domain::name::{EntityKey, FeatureName, FeatureRef};
@@ -83,7 +84,7 @@ impl FeatureStore {
         before: Option<Version>,
         limit: usize,
     ) -> Result<Versions, ServiceError> {
-        let (columns, loaded) = self.load_history(entity, &Selection::All).await?;
+        let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         let mut by_version: BTreeMap<Version, Vec<(FeatureName, Record)>> = BTreeMap::new();
         for (name, records) in columns.names().zip(&loaded.features) {
@@ -102,7 +103,7 @@ impl FeatureStore {
 
     /// What changed from one version to another.
     pub async fn diff(&self, entity: &EntityKey, from: Version, to: Version) -> Result<Diff, ServiceError> {
-        let (columns, loaded) = self.load_history(entity, &Selection::All).await?;
+        let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         check_version(from, current)?;
         check_version(to, current)?;
@@ -126,12 +127,12 @@ impl FeatureStore {
 
     /// The lineage of one feature of an entity.
     pub async fn lineage(&self, entity: &EntityKey, feature: &FeatureName) -> Result<Lineage, ServiceError> {
-        let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.to_string()])).await?;
+        let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.as_str()])).await?;
         let entity_type = named.entity_type.clone();
         let computation = entity_type.computation(feature);
         let inputs: Vec<FeatureName> =
             computation.map(|computed| computed.input_features().cloned().collect()).unwrap_or_default();
-        let names = std::iter::once(feature).chain(&inputs).map(ToString::to_string).collect();
+        let names = std::iter::once(feature).chain(&inputs).map(FeatureName::as_str).collect();
         let (columns, loaded) = self.load_history(entity, &Selection::Names(names)).await?;
         found(entity, &loaded)?;
         let by_name: HashMap<&FeatureName, &FeatureRecords> = columns.names().zip(&loaded.features).collect();
@@ -202,10 +203,10 @@ impl FeatureStore {
         }
     }
 
-    pub(super) async fn load_history(
+    pub(super) async fn load_history<S: AsRef<str>>(
         &self,
         entity: &EntityKey,
-        selection: &Selection,
+        selection: &Selection<S>,
     ) -> Result<(Columns, EntityRecords), ServiceError> {
         let columns = self.columns(&entity.entity_type, selection).await?.kept_only();
         let loaded = self.load_one(entity, columns.fields(), true).await?;

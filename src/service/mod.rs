@@ -1,6 +1,7 @@
 //! The use cases. They check what was asked against the registry, load what the rules need, let
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
+pub mod answer;
 pub mod backup;
 pub mod batch;
 pub mod columns;
@@ -22,6 +23,7 @@ pub mod read;
 pub mod registry;
 pub mod rollback;
 pub mod rows;
+pub mod selection;
 pub mod snapshot;
 mod spine;
 pub mod training;
@@ -49,6 +51,7 @@ use self::jobs::Jobs;
 use self::locks::EntityLocks;
 use self::meters::Meters;
 use self::registry::Registry;
+use self::selection::Resolved;
 
 /// What the use cases need of the configuration.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ pub struct FeatureStore {
     cache: Option<Arc<NearCache>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
+    resolved: Resolved,
     settings: Settings,
     locks: EntityLocks,
     meters: Meters,
@@ -112,6 +116,7 @@ impl FeatureStore {
             cache,
             clock,
             registry,
+            resolved: Resolved::default(),
             settings,
             locks,
             meters,

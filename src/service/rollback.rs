@@ -1,10 +1,11 @@
 //! Going back without erasing anything: old values are written anew, as a version of their own.
 
 use super::FeatureStore;
+use super::answer::check_version;
 use super::columns::Columns;
 use super::error::ServiceError;
 use super::history::{values_as_of, values_at};
-use super::read::{Selection, check_version};
+use super::selection::Selection;
 use super::write::{Origin, Precondition, Written, names, wanted};
 use crate::domain::derive::RawInputs;
 use crate::domain::draft::{Draft, FeatureEvent, Intent, Outcome, Stamp};
@@ -97,7 +98,7 @@ impl FeatureStore {
     pub async fn delete_features(
         &self,
         entity: &EntityKey,
-        names: Vec<String>,
+        names: Vec<&str>,
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
@@ -153,7 +154,7 @@ impl FeatureStore {
     pub async fn erase_features(
         &self,
         entity: &EntityKey,
-        names: Vec<String>,
+        names: Vec<&str>,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
         let columns = self.columns(&entity.entity_type, &Selection::Names(names)).await?;

@@ -9,10 +9,11 @@ use arrow_select::take::take;
 use indexmap::IndexMap;
 
 use super::FeatureStore;
+use super::answer::EntityAnswer;
 use super::columns::{Columns, Request};
 use super::error::ServiceError;
 use super::frame::{Beside, FeatureColumns, width};
-use super::read::{BatchSelection, EntityAnswer, Selection};
+use super::selection::{BatchSelection, Selection};
 use super::spine::Spine;
 use crate::domain::compiled::CompiledFeature;
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureRef};
@@ -197,7 +198,7 @@ fn check_names(fields: &[Arc<Field>]) -> Result<(), ServiceError> {
 
 /// The join of one entity type while it is made.
 struct Join {
-    columns: Columns,
+    columns: Arc<Columns>,
     max_age: Option<Span>,
     retracted: Retracted,
     /// The different answers, per feature. The first is that there is nothing.
@@ -214,7 +215,7 @@ struct Join {
 type Same = (Status, Option<(Timestamp, Version)>);
 
 impl Join {
-    fn new(columns: Columns, request: &TrainingRequest, rows: usize, left: usize) -> Self {
+    fn new(columns: Arc<Columns>, request: &TrainingRequest, rows: usize, left: usize) -> Self {
         let entity_type = columns.entity_type.name();
         let answers = columns.features().map(|feature| {
             let name = format!("{entity_type}.{}", feature.name);

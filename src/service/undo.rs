@@ -10,7 +10,7 @@ use super::columns::Columns;
 use super::error::ServiceError;
 use super::frame::width;
 use super::jobs::{Job, Progress};
-use super::read::Selection;
+use super::selection::Selection;
 use super::walk::Walk;
 use super::write::{Origin, Precondition, Undrafted};
 use crate::domain::draft::undo::{Fate, Run, Scope, Undo, Undone, WithoutPast, undo};
