@@ -45,6 +45,15 @@ impl Status {
     }
 }
 
+/// Whether a look into the past sees what was retracted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retracted {
+    #[default]
+    Hidden,
+    /// As if nothing had been undone: what an undo put in its place is hidden instead.
+    Shown,
+}
+
 /// One feature of a read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -102,8 +111,9 @@ pub fn as_of(
     records: &FeatureRecords,
     at: Timestamp,
     max_age: Option<Span>,
+    retracted: Retracted,
 ) -> Answer {
-    judge(feature, record_as_of(records, at).cloned(), true, at, max_age)
+    judge(feature, record_as_of(records, at, retracted).cloned(), true, at, max_age)
 }
 
 /// The feature as the entity stood at `version`: neither ttl nor max_age play a part.
@@ -130,14 +140,27 @@ pub fn of_value(feature: &CompiledFeature, value: Option<Value>, expired: bool) 
 }
 
 /// The newest event at or before `at`; of several at the same time the last written.
-pub fn record_as_of(records: &FeatureRecords, at: Timestamp) -> Option<&Record> {
-    let known = records.newest_first().filter(|record| record.event_timestamp <= at);
+pub fn record_as_of(records: &FeatureRecords, at: Timestamp, retracted: Retracted) -> Option<&Record> {
+    let known = records
+        .newest_first()
+        .filter(|record| record.event_timestamp <= at && is_seen(records, record, retracted));
     known.max_by_key(|record| record.order())
+}
+
+/// Whether a look into the past sees a record.
+pub fn is_seen(records: &FeatureRecords, record: &Record, retracted: Retracted) -> bool {
+    match retracted {
+        Retracted::Hidden => !record.is_retracted(),
+        Retracted::Shown => {
+            let mut marks = records.newest_first().filter_map(|other| other.retraction.as_ref());
+            marks.all(|mark| mark.undone.version != record.version)
+        }
+    }
 }
 
 /// What was served at `version`; `None` where the feature was not there yet.
 pub fn record_at_version(records: &FeatureRecords, version: Version) -> Result<Option<&Record>, Trimmed> {
-    let known = records.newest_first().filter(|record| record.version <= version);
+    let known = records.newest_first().filter(|record| record.stands_at(version));
     match (known.max_by_key(|record| record.order()), &records.current) {
         (None, Some(current)) if current.first_version <= version => Err(Trimmed),
         (found, _) => Ok(found),

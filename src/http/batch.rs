@@ -12,7 +12,7 @@ use super::App;
 use super::answer::{Json, age};
 use super::edge::id_of;
 use super::extract::{JsonBody, NoCache, RawMembers, Text};
-use super::features::{Include, ReadFeaturesResponse, context, origin, when};
+use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::render;
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
@@ -57,6 +57,9 @@ pub struct ReadBatchRequest<'a> {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of`: what was true as far as was known then, with what was retracted since.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
@@ -146,9 +149,11 @@ pub async fn get_features_batch(
     };
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
+    let retracted = retracted(request.include_retracted, request.as_of.is_some())?;
     let context = context(request.context)?;
     let request_id = matches!(features, BatchSelection::FeatureService(_)).then(|| id_of(&headers).into());
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache, request_id };
+    let options =
+        ReadOptions { when, retracted, max_age: request.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     if arrow && let [of_type] = read.answer.as_slice() {
         let beside = Beside { event_timestamp: metadata, status: metadata };

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::extract::{JsonBody, Path, Query};
+use super::features::retracted;
 use super::jobs::{accepted, prefers_async};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
@@ -44,6 +45,9 @@ pub struct ExportFeaturesRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of` or `history`: the past with what was retracted.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
@@ -106,6 +110,7 @@ pub async fn export_features(
         entity_type: request.entity_type,
         entity_ids: request.entity_ids,
         selection,
+        retracted: retracted(request.include_retracted, request.history || request.as_of.is_some())?,
         as_of: request.as_of,
         max_age: request.max_age,
         history: request.history,
@@ -134,6 +139,9 @@ pub struct ExportQuery {
     /// What was true at that time, by event time.
     #[param(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of` or `history`: the past with what was retracted.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     max_age: Option<Span>,
     /// A row for every version that is kept instead of one for every entity.
@@ -183,6 +191,7 @@ pub async fn export_entity_type(
         selection: selection(&entity_type, features, query.feature_service.as_deref())?,
         entity_type,
         entity_ids: None,
+        retracted: retracted(query.include_retracted, query.history || query.as_of.is_some())?,
         as_of: query.as_of,
         max_age: query.max_age,
         history: query.history,

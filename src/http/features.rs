@@ -20,7 +20,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::Status;
+use crate::domain::view::{Retracted, Status};
 use crate::service::columns::Named;
 use crate::service::read::{ReadOptions, When};
 use crate::service::rows::Row;
@@ -161,6 +161,10 @@ pub struct ReadFeaturesQuery {
     /// What was true at that time, by event time.
     #[param(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of`: what was true as far as was known then, with what was retracted since.
+    #[serde(default)]
+    #[param(required = false)]
+    include_retracted: bool,
     /// The entity as it stood at that version.
     #[param(value_type = Option<VersionNumber>)]
     version: Option<Version>,
@@ -197,6 +201,17 @@ pub fn when(as_of: Option<Timestamp>, version: Option<Version>) -> Result<When, 
         (Some(at), None) => Ok(When::AsOf(at)),
         (None, Some(version)) => Ok(When::Version(version)),
         (Some(_), Some(_)) => Err(Problem::invalid("as_of and version exclude each other")),
+    }
+}
+
+/// Whether a look into the past sees what was retracted.
+pub fn retracted(include: bool, is_past: bool) -> Result<Retracted, Problem> {
+    match (include, is_past) {
+        (false, _) => Ok(Retracted::Hidden),
+        (true, true) => Ok(Retracted::Shown),
+        (true, false) => Err(Problem::invalid(
+            "include_retracted speaks of the past: it goes with as_of (an export: or history)",
+        )),
     }
 }
 
@@ -251,6 +266,7 @@ pub async fn get_features(
     };
     let metadata = query.include == Some(Include::Metadata);
     let when = when(query.as_of, query.version)?;
+    let retracted = retracted(query.include_retracted, query.as_of.is_some())?;
     let context = match &query.context {
         None => Vec::new(),
         Some(text) => {
@@ -261,7 +277,8 @@ pub async fn get_features(
         }
     };
     let request_id = query.feature_service.as_ref().map(|_| id_of(&headers).into());
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache, request_id };
+    let options =
+        ReadOptions { when, retracted, max_age: query.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_features(&entity, &selection, options).await?;
     let body = render::row(&read, metadata)?;
     let version = read.answer.heads().next().map(|(_, version)| version);

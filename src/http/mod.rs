@@ -36,6 +36,7 @@ mod serving_log;
 mod spec;
 mod tables;
 mod training;
+mod undo;
 mod upload;
 mod values;
 
@@ -138,6 +139,7 @@ fn routes() -> Routes {
         .add(Read, routes!(history::diff_versions))
         .add(Read, routes!(history::get_feature_lineage))
         .add(Write, routes!(rollback::rollback_entity))
+        .add(Admin, routes!(undo::undo_run))
         .add(Write, routes!(compute::compute_features))
         .add(Admin, routes!(compute::recompute_features))
         .add(Read, routes!(compute::get_graph))

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::App;
 use super::extract::{AnyBody, Query};
+use super::features::retracted;
 use super::problem::{Code, Problem, TableProblems};
 use super::schemas::ColumnByEntityType;
 use super::tables::{
@@ -59,6 +60,9 @@ pub struct TrainingSetRequest<'a> {
     /// How old by event time a value may be at the time of its row; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
+    /// Values that were retracted, too, as if their run had not been undone.
+    #[serde(default)]
+    include_retracted: bool,
     /// Columns beside each feature's values.
     #[serde(default)]
     include: Vec<IncludeColumn>,
@@ -98,6 +102,8 @@ pub struct TrainingSetQuery {
     feature_service: Option<String>,
     /// How old by event time a value may be at the time of its row; goes before the schema's `max_age`.
     max_age: Option<Span>,
+    /// Values that were retracted, too, as if their run had not been undone.
+    include_retracted: bool,
     /// `event_timestamp`, `status` or both, separated by a comma: columns beside each feature's values.
     #[param(
         example = "event_timestamp,status",
@@ -172,6 +178,7 @@ fn of_document(
         features: None,
         feature_service: None,
         max_age: None,
+        include_retracted: false,
         include: None,
         format,
     } = query
@@ -190,6 +197,7 @@ fn of_document(
         timestamp_column: request.timestamp_column.unwrap_or_else(default_time),
         features: features(request.features, request.feature_service.as_deref())?,
         max_age: request.max_age,
+        retracted: retracted(request.include_retracted, true)?,
         beside: beside(&request.include),
     };
     Ok((request, format))
@@ -230,6 +238,7 @@ async fn of_table(
         timestamp_column: query.timestamp_column.unwrap_or_else(default_time),
         features,
         max_age: query.max_age,
+        retracted: retracted(query.include_retracted, true)?,
         beside: beside_of_query(query.include.as_deref())?,
     };
     Ok((request, wanted))

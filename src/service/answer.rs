@@ -273,7 +273,8 @@ pub fn answer_fields(
             (head.version, answers.collect::<Vec<_>>())
         }
         When::AsOf(at) => {
-            let answers = features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age));
+            let answers =
+                features.map(|(feature, r)| view::as_of(feature, &r, at, options.max_age, options.retracted));
             (head.version, answers.collect())
         }
         When::Version(version) => {

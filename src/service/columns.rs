@@ -103,10 +103,7 @@ impl Columns {
     pub fn stored_only(&self) -> Self {
         let written = |place: &usize| {
             let computation = self.entity_type.computation(&self.entity_type.features[*place].name);
-            computation.is_none_or(|computed| {
-                !computed.on_read
-                    && computed.inputs.iter().any(|input| matches!(input.source, Source::Raw(_)))
-            })
+            computation.is_none_or(Computed::takes_raw)
         };
         let places = self.places.iter().copied().filter(written).collect();
         Self::new(self.entity_type.clone(), places)

@@ -20,7 +20,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType};
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::{self, Answer};
+use crate::domain::view::{self, Answer, Retracted};
 use crate::store::Load;
 use crate::table::columns::{ColumnBuilder, field};
 
@@ -39,6 +39,8 @@ pub struct ExportRequest {
     pub as_of: Option<Timestamp>,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
+    /// Whether the past is told with what was retracted.
+    pub retracted: Retracted,
     /// A row for every version that is kept instead of one for every entity.
     pub history: bool,
     pub beside: Beside,
@@ -80,6 +82,7 @@ impl FeatureStore {
         let schema = Arc::new(Schema::new(rows.fields()));
         let options = ReadOptions {
             when: request.as_of.map_or(When::Now, When::AsOf),
+            retracted: request.retracted,
             max_age: request.max_age,
             metadata: false,
             context: Vec::new(),
@@ -176,7 +179,11 @@ impl Export {
             .features
             .iter()
             .enumerate()
-            .flat_map(|(feature, records)| records.newest_first().map(move |record| (feature, record)))
+            .flat_map(|(feature, records)| {
+                records.newest_first().map(move |record| (feature, records, record))
+            })
+            .filter(|(_, records, record)| view::is_seen(records, record, self.options.retracted))
+            .map(|(feature, _, record)| (feature, record))
             .collect();
         todo.sort_unstable_by_key(|(_, record)| record.version);
         let mut known =
@@ -185,23 +192,20 @@ impl Export {
         for written_together in todo.chunk_by(|(_, a), (_, b)| a.version == b.version) {
             let mut moments = BTreeSet::new();
             for (feature, record) in written_together {
-                known[*feature].history.get_or_insert_default().push((*record).clone());
+                // Which of them are told was decided above.
+                let told = Record { retraction: None, ..(*record).clone() };
+                known[*feature].history.get_or_insert_default().push(told);
                 if record.event_timestamp <= until {
                     moments.insert(Moment::of(record));
                 }
             }
             for moment in moments {
-                // What was retracted is what no read of the past answers with.
-                let stands = |records: &FeatureRecords| {
-                    view::record_as_of(records, moment.event_timestamp).map(Moment::of) == Some(moment)
-                };
-                if known.iter().any(stands) {
-                    let features = self.columns.field_features().zip(&known);
-                    let answers = features.map(|(feature, records)| {
-                        view::as_of(feature, records, moment.event_timestamp, self.options.max_age)
-                    });
-                    rows.push((moment, answers.collect()));
-                }
+                let at = moment.event_timestamp;
+                let features = self.columns.field_features().zip(&known);
+                let answers = features.map(|(feature, records)| {
+                    view::as_of(feature, records, at, self.options.max_age, Retracted::Hidden)
+                });
+                rows.push((moment, answers.collect()));
             }
         }
         rows.sort_by_key(|(moment, _)| *moment);

@@ -11,9 +11,10 @@ use super::selection::Selection;
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{Computed, Source};
 use crate::domain::name::{EntityKey, FeatureName, FeatureRef};
+use crate::domain::provenance::ProvenanceId;
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::{record_as_of, record_at_version};
+use crate::domain::view::{Retracted, record_as_of, record_at_version};
 
 /// One version of an entity: what was written together.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ impl FeatureStore {
         let newest = by_version.into_iter().rev().take(limit);
         let entries: Vec<VersionEntry> =
             newest.map(|(version, features)| VersionEntry { version, features }).collect();
-        let ids = entries.iter().flat_map(|entry| &entry.features).map(|(_, record)| record.provenance);
+        let ids = entries.iter().flat_map(|entry| &entry.features).flat_map(|(_, record)| behind(record));
         let provenance = self.provenance_of(ids).await?;
         Ok(Versions { current, entries, more, provenance })
     }
@@ -129,14 +130,15 @@ impl FeatureStore {
         let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.as_str()])).await?;
         let entity_type = named.entity_type.clone();
         let computation = entity_type.computation(feature);
-        let inputs: Vec<FeatureName> = computation.map(input_features).unwrap_or_default();
+        let inputs: Vec<FeatureName> =
+            computation.map(|computed| computed.input_features().cloned().collect()).unwrap_or_default();
         let names = std::iter::once(feature).chain(&inputs).map(FeatureName::as_str).collect();
         let (columns, loaded) = self.load_history(entity, &Selection::Names(names)).await?;
         found(entity, &loaded)?;
         let by_name: HashMap<&FeatureName, &FeatureRecords> = columns.names().zip(&loaded.features).collect();
         let empty = FeatureRecords::default();
         let records = by_name.get(feature).copied().unwrap_or(&empty);
-        let provenance = self.provenance_of(records.newest_first().map(|record| record.provenance)).await?;
+        let provenance = self.provenance_of(records.newest_first().flat_map(behind)).await?;
         let current = records.current.as_ref().map(|current| current.record.clone());
         let computed_from = match (computation, &current) {
             (Some(computed), Some(current)) => {
@@ -159,8 +161,10 @@ impl FeatureStore {
             }
             _ => None,
         };
-        let dependents =
-            entity_type.computed().iter().filter(|computed| input_features(computed).contains(feature));
+        let dependents = entity_type
+            .computed()
+            .iter()
+            .filter(|computed| computed.input_features().any(|of| of == feature));
         let used_by_features = dependents.map(|computed| FeatureRef {
             entity_type: entity.entity_type.clone(),
             feature: computed.feature.clone(),
@@ -210,20 +214,18 @@ impl FeatureStore {
     }
 }
 
-fn input_features(computed: &Computed) -> Vec<FeatureName> {
-    let features = computed.inputs.iter().filter_map(|input| match &input.source {
-        Source::Feature(name) => Some(name.clone()),
-        Source::Raw(_) | Source::Context(_) | Source::Now => None,
-    });
-    features.collect()
-}
-
 fn raw_inputs(computed: &Computed) -> Vec<String> {
     let raw = computed.inputs.iter().filter_map(|input| match &input.source {
         Source::Raw(name) => Some(name.to_string()),
         Source::Feature(_) | Source::Context(_) | Source::Now => None,
     });
     raw.collect()
+}
+
+/// Who wrote a record, and who retracted it.
+fn behind(record: &Record) -> impl Iterator<Item = ProvenanceId> {
+    let mark = record.retraction.as_ref().map(|mark| mark.undone.provenance);
+    std::iter::once(record.provenance).chain(mark)
 }
 
 /// The version of an entity that is there.
@@ -252,5 +254,8 @@ pub(super) fn values_as_of(
     records: &[FeatureRecords],
     at: crate::domain::time::Timestamp,
 ) -> Vec<Option<Value>> {
-    records.iter().map(|records| record_as_of(records, at).and_then(|record| record.value.clone())).collect()
+    records
+        .iter()
+        .map(|records| record_as_of(records, at, Retracted::Hidden).and_then(|record| record.value.clone()))
+        .collect()
 }

@@ -29,6 +29,8 @@ pub mod serving_log;
 pub mod snapshot;
 mod spine;
 pub mod training;
+pub mod undo;
+pub mod undo_report;
 mod walk;
 pub mod watch;
 pub mod write;

@@ -20,7 +20,7 @@ use crate::domain::provenance::ProvenanceId;
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
-use crate::domain::view::Answer;
+use crate::domain::view::{Answer, Retracted};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor::Kind;
 use crate::store::cache::{self, Found, Wanted};
@@ -40,6 +40,8 @@ pub enum When {
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     pub when: When,
+    /// Whether a read of the past sees what was retracted.
+    pub retracted: Retracted,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
     /// Whether the provenance of each value is wanted.

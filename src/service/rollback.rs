@@ -83,7 +83,7 @@ impl FeatureStore {
             RollbackTarget::Version(version) => (Some(version), None),
             RollbackTarget::Timestamp(at) => (None, Some(at)),
         };
-        let note = RollbackNote { to_version, to_timestamp, reason: rollback.reason.clone() };
+        let note = RollbackNote { to_version, to_timestamp, run: None, reason: rollback.reason.clone() };
         let entity_type = columns.entity_type.clone();
         let provenance = origin.provenance(Kind::Rollback, entity_type.registered.schema_version, Some(note));
         self.act(entity, &columns, &provenance, precondition, |loaded| {

@@ -20,7 +20,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureRef};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
-use crate::domain::view::{self, Answer, Status};
+use crate::domain::view::{self, Answer, Retracted, Status};
 use crate::store::Load;
 
 /// Histories are loaded so many bytes and so many entities at a time.
@@ -42,6 +42,8 @@ pub struct TrainingRequest {
     pub features: BatchSelection,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
+    /// Whether the past is told with what was retracted.
+    pub retracted: Retracted,
     pub beside: Beside,
 }
 
@@ -198,6 +200,7 @@ fn check_names(fields: &[Arc<Field>]) -> Result<(), ServiceError> {
 struct Join {
     columns: Arc<Columns>,
     max_age: Option<Span>,
+    retracted: Retracted,
     /// The different answers, per feature. The first is that there is nothing.
     answers: Vec<FeatureColumns>,
     /// Per feature, which answer each row has.
@@ -221,7 +224,15 @@ impl Join {
         let answers: Vec<FeatureColumns> = answers.collect();
         let rows = vec![vec![0; rows]; answers.len()];
         let largest_of = vec![8; answers.len()];
-        let mut join = Self { columns, max_age: request.max_age, answers, rows, left, largest_of };
+        let mut join = Self {
+            columns,
+            max_age: request.max_age,
+            retracted: request.retracted,
+            answers,
+            rows,
+            left,
+            largest_of,
+        };
         let nothing = Answer::not_found();
         // Null fits every column.
         join.answers.iter_mut().for_each(|column| {
@@ -232,7 +243,8 @@ impl Join {
 
     fn as_of<'a>(&'a self, records: &'a EntityRecords, at: Timestamp) -> impl Iterator<Item = Answer> + 'a {
         let features = self.columns.field_features().zip(&records.features);
-        features.map(move |(feature, records)| view::as_of(feature, records, at, self.max_age))
+        features
+            .map(move |(feature, records)| view::as_of(feature, records, at, self.max_age, self.retracted))
     }
 
     /// Answers rows of one entity, in the order of their times, from what is stored.

@@ -65,4 +65,6 @@ mod store_contract;
 mod tables;
 mod test_server;
 mod training_data;
+mod undo;
+mod undo_large;
 mod workload;

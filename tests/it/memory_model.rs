@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use feature_store::domain::draft::{Draft, FeatureEvent, Intent, NeedsHistory, Stamp};
 use feature_store::domain::name::{EntityKey, FeatureName};
 use feature_store::domain::provenance::ProvenanceId;
-use feature_store::domain::record::{Commit, CurrentChange, EntityRecords, FeatureRecords, Head};
+use feature_store::domain::record::{
+    Commit, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Retraction, UndoAct,
+};
 use feature_store::domain::time::{Span, Timestamp, Ttl};
 use feature_store::domain::value::{FeatureType, Value};
 use feature_store::store::CommitOutcome;
@@ -41,6 +43,9 @@ impl Model {
         for change in &commit.changes {
             let records = self.features.entry(change.feature.clone()).or_default();
             let history = records.history.get_or_insert_default();
+            if change.rewrites_history {
+                history.clear();
+            }
             history.extend(change.superseded.iter().cloned());
             history.sort_by_key(|record| std::cmp::Reverse(record.order()));
             history.truncate(change.history_limit);
@@ -77,6 +82,11 @@ enum Step {
         history_limit: usize,
     },
     Erase(usize),
+    /// Mark every other superseded record of a feature.
+    Mark {
+        of: usize,
+        history_limit: usize,
+    },
     Delete,
     /// Commit what was committed before once more.
     Repeat,
@@ -102,6 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => write,
         20 => together,
         1 => (0..FEATURES.len()).prop_map(Step::Erase),
+        2 => (0..FEATURES.len(), 0usize..6).prop_map(|(of, history_limit)| Step::Mark { of, history_limit }),
         1 => Just(Step::Delete),
         2 => Just(Step::Repeat),
     ];
@@ -162,6 +173,9 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 });
                 write(store, &model, &key, now, &events.collect::<Vec<_>>()).await
             }
+            Step::Mark { of, history_limit } => {
+                model.head.map(|head| mark(&model, &key, head, now, feature(FEATURES[*of].0), *history_limit))
+            }
             Step::Write { events, history_limit, intent } => {
                 let events = events.iter().map(|(of, number, ago)| FeatureEvent {
                     feature: feature(FEATURES[*of].0),
@@ -192,6 +206,37 @@ async fn follow_walk(store: &Shared, walk: &[Step]) {
                 model.load(history)
             );
         }
+    }
+}
+
+fn mark(
+    model: &Model,
+    key: &EntityKey,
+    head: Head,
+    now: Timestamp,
+    feature: FeatureName,
+    history_limit: usize,
+) -> Commit {
+    let next = Head { version: head.version + 1, ..head };
+    let mut history = model.features.get(&feature).and_then(|of| of.history.clone()).unwrap_or_default();
+    for record in history.iter_mut().step_by(2) {
+        let undone = UndoAct { version: next.version, at: now, provenance: ProvenanceId(8) };
+        record.retraction = Some(Box::new(Retraction { undone, reinstated: None }));
+    }
+    let change = FeatureChange {
+        feature,
+        current: CurrentChange::Keep,
+        superseded: history,
+        rewrites_history: true,
+        history_limit,
+        retain_until: None,
+    };
+    Commit {
+        entity: key.clone(),
+        expected: Some(head),
+        head: next,
+        changes: vec![change],
+        retain_until: None,
     }
 }
 

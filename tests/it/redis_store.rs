@@ -46,7 +46,14 @@ pub fn at(millis: i64) -> Timestamp {
 }
 
 pub fn record(value: Option<Value>, version: u64, event: i64) -> Record {
-    Record { value, event_timestamp: at(event), written_at: at(event), version, provenance: ProvenanceId(1) }
+    Record {
+        value,
+        event_timestamp: at(event),
+        written_at: at(event),
+        version,
+        provenance: ProvenanceId(1),
+        retraction: None,
+    }
 }
 
 pub fn set(feature: &str, value: Value, version: u64, event: i64) -> FeatureChange {
@@ -55,6 +62,7 @@ pub fn set(feature: &str, value: Value, version: u64, event: i64) -> FeatureChan
         feature: name(feature),
         current: CurrentChange::Set(Current { record, expires_at: None, first_version: 1 }),
         superseded: Vec::new(),
+        rewrites_history: false,
         history_limit: 10,
         retain_until: None,
     }

@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 use feature_store::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
 use feature_store::domain::record::{
-    Commit, Current, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Record,
+    Commit, Current, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Record, Retraction,
+    UndoAct,
 };
 use feature_store::domain::time::{Span, Timestamp};
 use feature_store::domain::value::{FeatureType, Value};
@@ -47,6 +48,7 @@ macro_rules! contract_tests {
             history_is_in_event_order_and_trimmed
             history_is_of_the_features_asked_for
             a_history_limit_of_zero_clears
+            a_history_is_rewritten_as_a_whole
             ancient_and_far_event_times_are_exact
             an_erased_feature_is_gone_with_its_history
             a_deleted_entity_starts_anew
@@ -125,7 +127,14 @@ pub fn feature(name: &str) -> FeatureName {
 }
 
 pub fn record(value: Option<Value>, event_timestamp: Timestamp, version: u64) -> Record {
-    Record { value, event_timestamp, written_at: now(), version, provenance: ProvenanceId(1) }
+    Record {
+        value,
+        event_timestamp,
+        written_at: now(),
+        version,
+        provenance: ProvenanceId(1),
+        retraction: None,
+    }
 }
 
 pub fn current(value: Option<Value>, event_timestamp: Timestamp, version: u64) -> Current {
@@ -140,6 +149,7 @@ fn set(name: &str, current: Current) -> FeatureChange {
         retain_until: current.expires_at.map(|at| at + hours(24)),
         current: CurrentChange::Set(current),
         superseded: Vec::new(),
+        rewrites_history: false,
         history_limit: 9,
     }
 }
@@ -150,6 +160,7 @@ fn superseding(name: &str, superseded: Vec<Record>, history_limit: usize) -> Fea
         feature: feature(name),
         current: CurrentChange::Keep,
         superseded,
+        rewrites_history: false,
         history_limit,
         retain_until: Some(now() + hours(24)),
     }
@@ -517,6 +528,41 @@ pub async fn history_is_of_the_features_asked_for(store: Shared) {
     assert_eq!(histories.collect::<Vec<_>>(), [vec![4], vec![], vec![1]]);
 }
 
+pub async fn a_history_is_rewritten_as_a_whole(store: Shared) {
+    let entity = fresh_entity();
+    let now = now();
+    write_history(&store, &entity, now, &[(-30, 1), (-20, 2), (-20, 3), (-10, 4)], 9).await;
+    let (found, before) = load_int(&store, &entity, "n").await;
+    let undone = UndoAct { version: 6, at: later(now, 5), provenance: ProvenanceId(77) };
+    let reinstated = UndoAct { version: 9, at: later(now, 8), provenance: ProvenanceId(78) };
+    let mut history = before.history.clone().unwrap();
+    history[1].retraction = Some(Box::new(Retraction { undone, reinstated: None }));
+    history[3].retraction = Some(Box::new(Retraction { undone, reinstated: Some(reinstated) }));
+    history.insert(0, record(Some(Value::Int64(5)), now, 5));
+    let rewriting = |limit| FeatureChange {
+        rewrites_history: true,
+        // A retention is never shortened, though all of it be written anew.
+        retain_until: Some(later(now, 1)),
+        ..superseding("n", history.clone(), limit)
+    };
+    let next = |version| Head { version, ..found.unwrap() };
+    // Nothing of it where the head is another.
+    let stale = commit(&entity, Some(next(3)), next(9), vec![rewriting(9)]);
+    assert_eq!(outcome(&store, stale).await, CommitOutcome::Conflict);
+    assert_eq!(load_int(&store, &entity, "n").await, (found, before.clone()));
+
+    committed(&store, commit(&entity, found, next(6), vec![rewriting(9)])).await;
+    let (_, records) = load_int(&store, &entity, "n").await;
+    assert_eq!(records, FeatureRecords { current: before.current.clone(), history: Some(history.clone()) });
+    committed(&store, commit(&entity, Some(next(6)), next(7), vec![rewriting(2)])).await;
+    let (_, records) = load_int(&store, &entity, "n").await;
+    assert_eq!(records.history, Some(history[..2].to_vec()), "the oldest events are trimmed");
+    // The store of what comes after is as ever.
+    let more = vec![record(Some(Value::Int64(7)), later(now, 1), 7)];
+    committed(&store, commit(&entity, Some(next(7)), next(8), vec![superseding("n", more, 9)])).await;
+    assert_eq!(versions(load_int(&store, &entity, "n").await.1.history), [7, 5, history[1].version]);
+}
+
 pub async fn a_history_limit_of_zero_clears(store: Shared) {
     let entity = fresh_entity();
     write_history(&store, &entity, now(), &[(-3, 1), (-2, 2)], 9).await;
@@ -771,6 +817,7 @@ fn provenance(run: &str) -> Provenance {
         metadata,
         schema_version: 2,
         rollback: Some(RollbackNote {
+            run: None,
             to_version: Some(3),
             to_timestamp: Some(now()),
             reason: Some("it was wrong".to_owned()),

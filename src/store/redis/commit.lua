@@ -5,8 +5,9 @@
 --       ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
 --       the number of other histories; then the five lists: fields and values of the main hash,
 --       fields to take out of it, the same two of the large hash, rows; then for each of the other
---       histories: feature, how many to keep (0: remove it), until when to keep it (ms, '' : for
---       ever), the length of the list of its new scores and members, and that list
+--       histories: feature, how many to keep (0: remove it; below 0: so many of the new ones alone,
+--       in place of what is there), until when to keep it (ms, '' : for ever), the length of the
+--       list of its new scores and members, and that list
 -- gives 1, or 0 where the head is not the expected one
 --
 -- A row is what was written together and is superseded: the event time that all of it shares, and an envelope a
@@ -90,6 +91,20 @@ local function add(key, count, limit, time, list, at, length)
   elseif time ~= '' then
     call('PEXPIREAT', key, time)
   end
+end
+
+-- As `add`, in place of the `count` that are there; it is kept no shorter than those were.
+local function replace(key, count, limit, time, at, length)
+  if count > 0 then
+    local was = call('PTTL', key)
+    if was == -1 then
+      time = ''
+    elseif was >= 0 and time ~= '' and tonumber(time) < clock() + was then
+      time = string.format('%.0f', clock() + was)
+    end
+    call('UNLINK', key)
+  end
+  if length > 0 then add(key, 0, limit, time, ARGV, at, length) end
 end
 
 local function add_all(main, histories, time)
@@ -212,6 +227,8 @@ local function run(main, at)
     end
     if limit == 0 then
       if count > 0 then call('UNLINK', key) end
+    elseif limit < 0 then
+      replace(key, count, -limit, time, at + 4, added)
     elseif count > 0 or added > 0 then
       add(key, count, limit, time, ARGV, at + 4, added)
     end

@@ -74,9 +74,13 @@ impl RedisStore {
             }
             let erased = change.current == CurrentChange::Erase;
             let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) };
-            let added = if limit == 0 { &[] } else { change.superseded.as_slice() };
+            let limit = match change.rewrites_history {
+                true => Argument::Integer(-(limit as i64)),
+                false => number(limit),
+            };
+            let added = if limit == Argument::Integer(0) { &[] } else { change.superseded.as_slice() };
             others += 1;
-            other_args.extend([name(), number(limit), until(change.retain_until), number(added.len() * 2)]);
+            other_args.extend([name(), limit, until(change.retain_until), number(added.len() * 2)]);
             for record in added {
                 other_args.push(Argument::Integer(record.event_timestamp.as_micros()));
                 other_args.push(Argument::Bytes(encode_superseded(record).into()));

@@ -92,6 +92,7 @@ impl NewRows {
 fn superseded(change: &FeatureChange) -> Option<&[Record]> {
     let records = change.superseded.as_slice();
     let fit = matches!(change.current, CurrentChange::Set(_))
+        && !change.rewrites_history
         && (1..=MOST).contains(&records.len())
         && change.history_limit > 0
         && records.iter().all(|record| exact_as_float(record.event_timestamp))
