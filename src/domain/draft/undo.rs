@@ -273,20 +273,22 @@ impl Slot {
 
     /// Marks superseded records; the served one never is.
     fn retract(&mut self, mark: &Retraction, is_meant: impl Fn(&Record) -> bool) -> usize {
-        let history = self.history.iter_mut().flatten();
-        let count = history
-            .filter(|record| !record.is_retracted() && is_meant(record))
-            .map(|record| record.retraction = Some(Box::new(*mark)))
-            .count();
-        self.remark(count)
+        let mut count = 0;
+        for record in self.history.iter_mut().flatten() {
+            if !record.is_retracted() && is_meant(record) {
+                record.retraction = Some(Box::new(*mark));
+                count += 1;
+            }
+        }
+        self.remark(count);
+        count
     }
 
-    fn remark(&mut self, count: usize) -> usize {
+    fn remark(&mut self, count: usize) {
         if count > 0 {
             self.remarked = true;
             self.touch(Touched::HistoryOnly);
         }
-        count
     }
 
     /// Serves again what was served before the run; `None` where nothing of the run is there. `at` is
