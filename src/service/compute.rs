@@ -24,7 +24,7 @@ use crate::domain::violation::Violation;
 use crate::monitor;
 
 /// So many entities are computed anew at the same time.
-const RECOMPUTE_CONCURRENCY: usize = 16;
+const RECOMPUTE_CONCURRENCY: usize = 8;
 
 /// What a compute request asks for.
 #[derive(Debug)]
