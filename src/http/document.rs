@@ -70,7 +70,9 @@ fn add_examples(operation: &mut Operation) {
         if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
             let json =
                 response.content.iter_mut().filter(|(media_type, _)| *media_type == "application/json");
-            json.for_each(|(_, content)| add_example(content, &example));
+            // What is accepted rather than answered becomes a job.
+            let example = if status == "202" { &examples::job() } else { &example };
+            json.for_each(|(_, content)| add_example(content, example));
         }
     }
 }

@@ -163,7 +163,8 @@ fn version_of_price(version: u64, price: f64) -> Value {
         "written_at": "2026-01-02T03:04:06Z", "provenance": provenance()})
 }
 
-fn job() -> Value {
+/// What is asked for and not done yet.
+pub fn job() -> Value {
     json!({"id": "6f1c9a7e2b3d4c5f", "kind": "recompute", "subject": "product", "state": "succeeded",
         "created_at": "2026-01-02T03:04:05Z", "started_at": "2026-01-02T03:04:05Z",
         "finished_at": "2026-01-02T03:04:07Z", "updated_at": "2026-01-02T03:04:07Z",
