@@ -1,18 +1,17 @@
 //! `feature-store backup` and `feature-store restore`
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Empty};
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::AsyncWriteExt;
 
 use super::healthcheck::reachable;
+use super::trust::Trust;
 use crate::config::{Config, StoreChoice};
 use crate::store::embedded::{restore, verify};
 
@@ -27,6 +26,8 @@ pub struct BackupOptions {
     /// A file with an API key that may administer.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 #[derive(Debug, Args)]
@@ -45,7 +46,8 @@ pub fn run(config: &Config, options: &BackupOptions) -> Result<(), String> {
     if output.exists() {
         return Err(format!("{} is there already", output.display()));
     }
-    let url = options.url.clone().unwrap_or_else(|| format!("http://{}", reachable(config.listen)));
+    let scheme = if config.tls().is_some() { "https" } else { "http" };
+    let url = options.url.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(config.listen)));
     let key = match &options.api_key_file {
         Some(file) => Some(std::fs::read_to_string(file).map_err(|error| at(file, &error))?),
         None => None,
@@ -54,7 +56,7 @@ pub fn run(config: &Config, options: &BackupOptions) -> Result<(), String> {
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
     let kept = super::runtime()?
-        .block_on(fetch(&url, key.as_deref(), &unfinished))
+        .block_on(fetch(&url, key.as_deref(), &options.trust, &unfinished))
         .and_then(|()| verify(&unfinished).map_err(|error| error.to_string()))
         .and_then(|_| std::fs::rename(&unfinished, output).map_err(|error| at(output, &error)));
     if kept.is_err() {
@@ -78,20 +80,14 @@ fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-async fn fetch(url: &str, key: Option<&str>, file: &Path) -> Result<(), String> {
+async fn fetch(url: &str, key: Option<&str>, trust: &Trust, file: &Path) -> Result<(), String> {
     let mut request =
         Request::builder().method(Method::POST).uri(format!("{}/v1/admin/backup", url.trim_end_matches('/')));
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.trim()));
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("{url}: {error}"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(provider)
-        .map_err(|error| format!("the system's certificates cannot be read: {error}"))?
-        .https_or_http()
-        .enable_http1()
-        .build();
+    let connector = trust.tls().connector().map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let lost = |error: &dyn std::fmt::Display| format!("no backup from {url}: {error}");
     let answer = client.request(request).await.map_err(|error| lost(&error))?;

@@ -7,6 +7,7 @@ mod healthcheck;
 mod keygen;
 mod openapi;
 mod serve;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
@@ -13,10 +14,12 @@ use tracing::Instrument;
 use super::App;
 use super::audit::Audit;
 use super::gate::Gate;
-use super::meters::{RequestMeters, UNMATCHED};
+use super::meters::{self, RequestMeters, UNMATCHED};
 use super::problem::{Code, Problem};
+use super::slow_body;
 use crate::monitor::{Performance, Tally};
 use crate::service::principal::on_behalf;
+use crate::trace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,6 +30,8 @@ const UNHURRIED: [&str; 1] = ["/v1/features/import"];
 pub struct Edge {
     pub app: App,
     pub request_timeout: Duration,
+    /// How long a client may send nothing of its body.
+    pub stall_timeout: Duration,
     pub gate: Gate,
     pub audit: Audit,
     pub meters: RequestMeters,
@@ -43,7 +48,11 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     // The matched route and never the raw path, so that the labels stay few.
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map(MatchedPath::as_str);
-    let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path(), key = tracing::field::Empty);
+    let span = tracing::info_span!("request", id = %request_id.to_str().unwrap_or_default(), %method, path = request.uri().path(), key = tracing::field::Empty, trace = tracing::field::Empty);
+    let traced = trace::request(meters::label(&method), route.unwrap_or(UNMATCHED), request.headers());
+    if let Some(trace) = traced.trace_id() {
+        span.record("trace", trace);
+    }
     let in_flight = edge.meters.in_flight();
     let admitted = edge.gate.admit(route, &method, request.headers());
     let (principal, access) = match &admitted {
@@ -52,13 +61,19 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     };
     let unhurried = route.is_some_and(|route| UNHURRIED.contains(&route));
     let timeout = if unhurried { Duration::MAX } else { edge.request_timeout };
+    let request = if unhurried || request.body().is_end_stream() {
+        request
+    } else {
+        let deadline = started + edge.request_timeout;
+        request.map(|body| slow_body::bounded(body, edge.stall_timeout, deadline.into()))
+    };
     if let Some(principal) = &principal {
         span.record("key", &*principal.name);
     }
     let audited = Audit::concerns(access, &method, route.unwrap_or_default()).then(|| request.uri().clone());
     let answer = match &admitted {
         Ok(_) => {
-            let work = on_behalf(principal.clone(), next.run(request));
+            let work = traced.around(on_behalf(principal.clone(), next.run(request)));
             tokio::time::timeout(timeout, work).instrument(span.clone()).await
         }
         Err(refused) => Ok(refused.problem.clone().into_response()),
@@ -84,6 +99,10 @@ pub async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next)
     let route = route.unwrap_or(UNMATCHED);
     edge.meters.answered(route, &method, response.status(), elapsed);
     edge.count(route, response.status());
+    traced.set("http.response.status_code", || i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        traced.fail("server_error");
+    }
     if let Some(uri) = audited {
         let actor = principal.as_ref().map_or("", |principal| &principal.name);
         let id = request_id.to_str().unwrap_or_default();

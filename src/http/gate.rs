@@ -136,9 +136,17 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     bearer.or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
 }
 
+/// The answer where there are too many connections.
+pub async fn too_many_connections() -> Problem {
+    refuse_overloaded("the server has as many connections as it may; try again")
+}
+
 fn overloaded() -> Problem {
+    refuse_overloaded("the server works on as many requests as it may; try again")
+}
+
+fn refuse_overloaded(detail: &str) -> Problem {
     counter!(REFUSED, "reason" => "overloaded").increment(1);
-    let detail = "the server works on as many requests as it may; try again";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail);
     Problem { retry_after: Some(1), ..problem }
 }

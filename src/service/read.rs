@@ -22,6 +22,7 @@ use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor::Kind;
 use crate::store::cache::{self, Found, Wanted};
 use crate::store::{Load, StoreError};
+use crate::trace;
 
 /// Which features of an entity type are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,7 @@ impl FeatureStore {
         options: ReadOptions,
     ) -> Result<ReadAnswer<TypeAnswer>, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.read").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, selection).await?;
         let _timed = self.meters.timed(Kind::Retrieval, started, &entity.entity_type);
         let entities = std::slice::from_ref(&entity.entity_id);
@@ -128,6 +130,7 @@ impl FeatureStore {
     /// Reads many entities, possibly of several types, in one round trip.
     pub async fn read_batch(&self, batch: BatchRead) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.read_batch");
         if batch.entities.is_empty() {
             return Err(ServiceError::InvalidRequest("entities: name at least one entity type".to_owned()));
         }

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod guarded;
 pub mod metered;
 pub mod redis;
+pub mod traced;
 pub mod watch;
 
 use std::sync::Arc;
@@ -126,6 +127,19 @@ pub enum StoreError {
     /// A bug or an answer that the store's protocol does not allow.
     #[error("the store failed: {0}")]
     Internal(String),
+}
+
+impl StoreError {
+    /// What kind it is, as metrics and traces call it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Interrupted(_) => "interrupted",
+            Self::Timeout => "timeout",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Internal(_) => "internal",
+        }
+    }
 }
 
 /// A place that keeps records, provenance and the registry.
