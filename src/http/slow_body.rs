@@ -19,7 +19,7 @@ pub struct TooSlow;
 impl TooSlow {
     /// Whether this is what an error comes from.
     pub fn is_cause_of(error: &(dyn Error + 'static)) -> bool {
-        std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Self>())
+        std::iter::successors(Some(error), |error| (*error).source()).any(|error| error.is::<Self>())
     }
 }
 
