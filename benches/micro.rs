@@ -41,6 +41,7 @@ fn current(value: Value) -> Current {
             written_at: time(0),
             version: 7,
             provenance: ProvenanceId(12),
+            retraction: None,
         },
         expires_at: Some(time(3600)),
         first_version: 1,

@@ -12,7 +12,8 @@
 //! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
 //! - [`keys`] are the API keys that requests show;
 //! - [`monitor`] is what the server knows of itself: latencies, freshness, alerts;
-//! - [`clock`] tells the time, [`telemetry`] and [`trace`] what happened, and [`tls`] whom to trust.
+//! - [`clock`] tells the time; [`logs`], [`telemetry`] and [`trace`] tell what happened, and [`tls`] whom
+//!   to trust.
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
@@ -23,6 +24,7 @@ pub mod domain;
 pub mod embedding;
 pub mod http;
 pub mod keys;
+pub mod logs;
 pub mod monitor;
 pub mod server;
 pub mod service;

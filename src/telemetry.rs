@@ -1,36 +1,14 @@
-//! Logs and metrics: set up once a process.
+//! Metrics: set up once a process.
 
-use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-
-use crate::config::LogFormat;
 
 /// Upper bounds of the latency histograms, in seconds: fine where a feature server should be.
 const SECONDS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-
-/// Starts logging to standard error. A second call changes nothing.
-pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let json = match format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    // An error here means that logging was set up before, as in tests that start several servers.
-    let _ = if json {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
-    } else {
-        builder.try_init()
-    };
-    Ok(())
-}
 
 /// Starts recording metrics; all servers of a process share one recorder.
 pub fn init_metrics() -> Result<PrometheusHandle, String> {
@@ -78,6 +56,10 @@ fn describe() {
         "feature_store_store_operation_duration_seconds",
         Unit::Seconds,
         "Time the store took, by operation."
+    );
+    describe_counter!(
+        "feature_store_serving_log_reads_total",
+        "Reads that were drawn for the log of their feature service, by outcome."
     );
     describe_counter!("feature_store_cache_hits_total", "Entities that were answered from the near cache.");
     describe_counter!("feature_store_cache_misses_total", "Entities that the near cache had to load.");

@@ -1,9 +1,7 @@
 //! Any bytes give a record or an error; what was decoded says the same after another round.
 #![no_main]
 
-use feature_store::domain::envelope::{
-    decode_current, decode_superseded, encode_current, encode_superseded,
-};
+use feature_store::domain::envelope::{decode_current, decode_superseded, encode_current, encode_superseded};
 use feature_store::domain::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 

@@ -7,11 +7,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::{server, telemetry};
+use crate::{logs, server};
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), String> {
-    telemetry::init_logs(&config.log, config.log_format)?;
+    logs::init(&config.log, config.log_format)?;
     super::runtime()?.block_on(async {
         let listener = TcpListener::bind(config.listen)
             .await

@@ -12,6 +12,7 @@ use crate::keys;
 use crate::monitor::Cardinality;
 use crate::monitor::webhook::WebhookConfig;
 use crate::server::{ConnectionLimits, Patience, TlsFiles};
+use crate::service::export_file::ExportFiles;
 use crate::service::watch::WatchSettings;
 use crate::service::{Limits, Settings};
 use crate::store::cache::CacheConfig;
@@ -120,6 +121,15 @@ impl Config {
             url: self.alerts.webhook_url.clone()?,
             timeout: self.alerts.webhook_timeout.as_duration(),
             instance: named.unwrap_or_else(|| self.instance()),
+        })
+    }
+
+    /// `None`: exports are not kept as files.
+    pub fn export_files(&self) -> Option<ExportFiles> {
+        Some(ExportFiles {
+            dir: self.export_dir.clone()?,
+            retention: self.export_retention,
+            max_bytes: self.max_export_bytes,
         })
     }
 

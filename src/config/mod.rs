@@ -125,6 +125,12 @@ pub struct Config {
     /// Where imports are kept that must be whole before they are read (default: the system's
     /// directory for temporary files).
     pub spool_dir: Option<PathBuf>,
+    /// Where exports are kept that were asked for as files; without it there are none.
+    pub export_dir: Option<PathBuf>,
+    /// How long they are kept.
+    pub export_retention: Span,
+    /// How many bytes they may take together.
+    pub max_export_bytes: u64,
     pub request_timeout: Span,
     /// For the TLS handshake, and for the head of a request from its first byte on.
     pub header_timeout: Span,
@@ -241,6 +247,9 @@ impl Default for Config {
             max_body_bytes: 16 << 20,
             max_import_bytes: 16 << 30,
             spool_dir: None,
+            export_dir: None,
+            export_retention: Span::from_secs(86_400),
+            max_export_bytes: 16 << 30,
             request_timeout: Span::from_secs(30),
             header_timeout: Span::from_secs(10),
             idle_timeout: Span::from_secs(75),

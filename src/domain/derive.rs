@@ -31,6 +31,21 @@ pub struct Computed {
     pub function_hash: Arc<str>,
 }
 
+impl Computed {
+    /// Whether its value is kept because it cannot be computed anew from what else is kept.
+    pub fn takes_raw(&self) -> bool {
+        !self.on_read && self.inputs.iter().any(|input| matches!(input.source, Source::Raw(_)))
+    }
+
+    /// The features among its inputs.
+    pub fn input_features(&self) -> impl Iterator<Item = &FeatureName> {
+        self.inputs.iter().filter_map(|input| match &input.source {
+            Source::Feature(name) => Some(name),
+            Source::Raw(_) | Source::Context(_) | Source::Now => None,
+        })
+    }
+}
+
 /// What a parameter of a function stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {

@@ -1,6 +1,8 @@
 //! What a write does to an entity. This is the one place where events are ordered, versions given,
 //! values superseded and expiries set; both stores carry out what is decided here.
 
+pub mod undo;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +93,8 @@ struct Slot {
     /// What is known to be in the history, `None` where it was not loaded. Includes `superseded`.
     history: Option<Vec<Record>>,
     superseded: Vec<Record>,
+    /// Whether `history` has other marks than what is stored.
+    remarked: bool,
     history_limit: usize,
     touched: Touched,
 }
@@ -113,6 +117,7 @@ impl Draft {
                 current: records.current,
                 history,
                 superseded: Vec::new(),
+                remarked: false,
                 history_limit: 0,
                 touched: Touched::No,
             };
@@ -325,7 +330,9 @@ impl Slot {
             None if self.history_limit == 0 => &[],
             None => return Decision::NeedsHistory,
         };
-        if history.iter().any(|record| record.is_event(value, event_timestamp)) {
+        // What was retracted does not stand in the way of the same event from a run that was mended.
+        let mut known = history.iter().filter(|record| !record.is_retracted());
+        if known.any(|record| record.is_event(value, event_timestamp)) {
             return Decision::Repeated { renew: false };
         }
         if event_timestamp == current.record.event_timestamp {
@@ -374,11 +381,14 @@ impl Slot {
         }
     }
 
-    fn into_change(self, feature: FeatureName, now: Timestamp, history_ttl: Span) -> FeatureChange {
+    fn into_change(mut self, feature: FeatureName, now: Timestamp, history_ttl: Span) -> FeatureChange {
         let expires_at = match &self.current {
             Some(current) => current.expires_at,
             None => Some(now),
         };
+        if self.remarked {
+            self.superseded = self.history.take().unwrap_or_default();
+        }
         let current = match (self.touched, self.current) {
             (Touched::Current, Some(current)) => CurrentChange::Set(current),
             (Touched::Erased, _) => CurrentChange::Erase,
@@ -388,6 +398,7 @@ impl Slot {
             feature,
             current,
             superseded: self.superseded,
+            rewrites_history: self.remarked,
             history_limit: self.history_limit,
             retain_until: expires_at.map(|at| at.max(now) + history_ttl),
         }
@@ -410,6 +421,7 @@ impl Place {
             written_at: self.stamp.now,
             version: self.version,
             provenance: self.stamp.provenance,
+            retraction: None,
         }
     }
 }

@@ -9,6 +9,9 @@
 //! expiry         varint, a span after the write with its unit (current records, absent: never)
 //! first version  varint, how many versions earlier (current records, absent: this one)
 //! provenance     varint
+//! retraction     superseded records whose run was undone: varint, how many versions later; signed
+//!                varint, milliseconds after the write; varint, the provenance of the undo; the same
+//!                again of what reinstated it, relative to that, or a zero
 //! value          the rest
 //! ```
 //! The base of a current record is the creation of its entity, which every load reads with the
@@ -17,8 +20,10 @@
 //! fresh write takes 15 bytes, 7 of them beside the value. Decoding is total: any bytes give a
 //! record or a [`CorruptEnvelope`], never a panic.
 
+mod retraction;
 mod value;
 
+use self::retraction::{put_retraction, take_retraction};
 use self::value::{put_value, take_value};
 use super::provenance::ProvenanceId;
 use super::record::{Current, Record};
@@ -41,8 +46,9 @@ mod flag {
     pub const WRITTEN_AT: u8 = 1 << 2;
     pub const EXPIRES: u8 = 1 << 3;
     pub const FIRST_VERSION: u8 = 1 << 4;
+    pub const RETRACTED: u8 = 1 << 5;
     /// None of these has a meaning yet.
-    pub const UNKNOWN: u8 = 0b1110_0000;
+    pub const UNKNOWN: u8 = 0b1100_0000;
 }
 
 /// The units of an expiry, in milliseconds: a ttl is mostly a whole number of hours or days.
@@ -116,7 +122,8 @@ pub fn decode_superseded(sort_key: Timestamp, bytes: &[u8]) -> Result<Record, Co
     take_record(bytes, Times::Superseded { sort_key }).map(|decoded| decoded.record)
 }
 
-fn exact_as_float(time: Timestamp) -> bool {
+/// Whether a float64 sort key holds this event time exactly.
+pub fn exact_as_float(time: Timestamp) -> bool {
     time.as_micros().unsigned_abs() <= 1 << 53
 }
 
@@ -155,6 +162,9 @@ fn put_record(record: &Record, base: Timestamp, mut flags: u8, extra: impl FnOnc
     if delay != 0 {
         flags |= flag::WRITTEN_AT;
     }
+    if record.retraction.is_some() {
+        flags |= flag::RETRACTED;
+    }
     out.push(flags);
     if delay != 0 {
         put_signed(&mut out, delay);
@@ -165,6 +175,9 @@ fn put_record(record: &Record, base: Timestamp, mut flags: u8, extra: impl FnOnc
     }
     extra(&mut out);
     put_unsigned(&mut out, record.provenance.0);
+    if let Some(retraction) = &record.retraction {
+        put_retraction(&mut out, record, retraction);
+    }
     out[head] |= put_value(&mut out, record.value.as_ref());
     out
 }
@@ -235,9 +248,14 @@ fn take_record(mut bytes: &[u8], times: Times) -> Result<Decoded, CorruptEnvelop
     let versions_since_first =
         if flags & flag::FIRST_VERSION == 0 { 0 } else { take_unsigned(bytes).ok_or(Truncated)? };
     let provenance = ProvenanceId(take_unsigned(bytes).ok_or(Truncated)?);
+    let retraction = if flags & flag::RETRACTED == 0 {
+        None
+    } else {
+        Some(Box::new(take_retraction(bytes, version, written_at)?))
+    };
     let value = take_value(head & 0x0f, bytes)?;
     Ok(Decoded {
-        record: Record { value, event_timestamp, written_at, version, provenance },
+        record: Record { value, event_timestamp, written_at, version, provenance, retraction },
         expires_at,
         versions_since_first,
     })
@@ -246,6 +264,7 @@ fn take_record(mut bytes: &[u8], times: Times) -> Result<Decoded, CorruptEnvelop
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::record::{Retraction, UndoAct};
     use proptest::prelude::*;
 
     fn times() -> impl Strategy<Value = Timestamp> {
@@ -285,6 +304,7 @@ mod tests {
             version in 1u64..1 << 40,
             earlier in 0u64..100,
             provenance in any::<u64>(),
+            retraction in proptest::option::weighted(0.3, (1u64..1 << 20, -1000i64..1_000_000_000, any::<u64>(), any::<bool>())),
         ) -> Option<Current> {
             let written_at = match delay {
                 None => Timestamp::from_millis(event_timestamp.as_millis())?,
@@ -294,7 +314,21 @@ mod tests {
                 None => None,
                 Some(ttl) => Some(Timestamp::from_millis(written_at.as_millis() + ttl)?),
             };
-            let record = Record { value, event_timestamp, written_at, version, provenance: ProvenanceId(provenance) };
+            let retraction = match retraction {
+                None => None,
+                Some((later, delay, by, again)) => {
+                    let act = |version, at: Timestamp| Some(UndoAct {
+                        version: version + later,
+                        at: Timestamp::from_millis(at.as_millis() + delay)?,
+                        provenance: ProvenanceId(by),
+                    });
+                    let undone = act(version, written_at)?;
+                    let reinstated = if again { Some(act(undone.version, undone.at)?) } else { None };
+                    Some(Box::new(Retraction { undone, reinstated }))
+                }
+            };
+            let provenance = ProvenanceId(provenance);
+            let record = Record { value, event_timestamp, written_at, version, provenance, retraction };
             Some(Current { record, expires_at, first_version: version.saturating_sub(earlier).max(1) })
         }
     }
@@ -343,6 +377,7 @@ mod tests {
                 written_at: now,
                 version: 7,
                 provenance: ProvenanceId(3),
+                retraction: None,
             };
             let expires_at = Timestamp::from_millis(now.as_millis() + 7 * 86_400_000);
             let superseded = encode_superseded(&record).len();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::name::{FeatureRef, FeatureServiceName};
-use super::time::Timestamp;
+use super::time::{Span, Timestamp};
 
 /// A list of features that one model reads: the body of `PUT /v1/feature-services/{name}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,6 +20,66 @@ pub struct FeatureServiceSpec {
     /// The features in the order the model wants them, as `product.price`.
     #[schema(min_items = 1, example = json!(["user.age", "product.price"]))]
     pub features: Vec<FeatureRef>,
+    /// Whether what is served is kept. The latest version says so for all versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_log: Option<ServingLogSpec>,
+}
+
+/// What is kept of what a feature service serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServingLogSpec {
+    /// Which share of the reads: above 0, at most 1.
+    #[schema(value_type = f64, exclusive_minimum = 0, maximum = 1, example = 0.1)]
+    pub sample_rate: SampleRate,
+    /// For how long.
+    #[serde(default = "week")]
+    #[schema(required = false)]
+    pub ttl: Span,
+    /// How many reads at most; then the oldest go.
+    #[serde(default = "max_reads")]
+    #[schema(required = false, minimum = 1, example = 100_000)]
+    pub max_reads: u32,
+}
+
+fn week() -> Span {
+    Span::from_secs(7 * 86_400)
+}
+
+fn max_reads() -> u32 {
+    100_000
+}
+
+/// A share above 0 and at most 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct SampleRate(f64);
+
+// It is never NaN.
+impl Eq for SampleRate {}
+
+impl TryFrom<f64> for SampleRate {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        match share > 0.0 && share <= 1.0 {
+            true => Ok(Self(share)),
+            false => Err(format!("sample_rate is a share above 0 and at most 1, not {share}")),
+        }
+    }
+}
+
+impl From<SampleRate> for f64 {
+    fn from(rate: SampleRate) -> Self {
+        rate.0
+    }
+}
+
+impl SampleRate {
+    /// Whether something is among the share, by a random number from 0 up to below 1.
+    pub fn draws(self, random: f64) -> bool {
+        random < self.0
+    }
 }
 
 /// One version of a feature service. Versions never change; a new list is a new version.

@@ -94,11 +94,25 @@ macro_rules! name_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Self::parse(&text).map_err(de::Error::custom)
+                deserializer.deserialize_str(Text($what, Self::parse))
             }
         }
     };
+}
+
+/// Reads a text and hands it on without keeping it: a batch may name a thousand entities.
+struct Text<T>(&'static str, fn(&str) -> Result<T, NameError>);
+
+impl<T> de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(de::Error::custom)
+    }
 }
 
 name_type!(

@@ -1,6 +1,8 @@
 //! What must hold for any sequence of writes in any order of arrival, against a naive model that
 //! remembers everything.
 
+mod undo;
+
 use proptest::prelude::*;
 
 use super::compiled::{CompiledEntityType, Defaults};
@@ -11,7 +13,7 @@ use super::record::{CurrentChange, EntityRecords, FeatureRecords, Head, Version}
 use super::schema::{EntityTypeSchema, FeatureSchema, RegisteredEntityType};
 use super::time::{Span, Timestamp, Ttl};
 use super::value::{TypeName, Value};
-use super::view::{self, Status};
+use super::view::{self, Retracted, Status};
 
 const FEATURES: [&str; 3] = ["a", "b", "c"];
 const START: i64 = 1_750_000_000_000;
@@ -69,16 +71,30 @@ impl Entity {
     }
 
     fn write(&mut self, events: &[FeatureEvent]) -> Vec<Outcome> {
+        self.write_as(events, ProvenanceId(1))
+    }
+
+    fn write_as(&mut self, events: &[FeatureEvent], provenance: ProvenanceId) -> Vec<Outcome> {
         self.clock += 1;
-        let stamp = Stamp { now: at(self.clock), provenance: ProvenanceId(1) };
-        let entity = EntityKey::new(EntityType::parse("thing").unwrap(), EntityId::parse("1").unwrap());
+        let stamp = Stamp { now: at(self.clock), provenance };
+        let entity = Self::key();
         let mut draft = Draft::new(entity.clone(), &names(), self.load(false), stamp.now);
         let mut outcomes = draft.write(events, &stamp);
         if let Err(NeedsHistory(_)) = outcomes {
             draft = Draft::new(entity, &names(), self.load(true), stamp.now);
             outcomes = draft.write(events, &stamp);
         }
-        let Some(commit) = draft.into_commit(Span::from_secs(1)) else { return outcomes.unwrap() };
+        self.carry_out(draft);
+        outcomes.unwrap()
+    }
+
+    fn key() -> EntityKey {
+        EntityKey::new(EntityType::parse("thing").unwrap(), EntityId::parse("1").unwrap())
+    }
+
+    /// Says whether there was anything to do.
+    fn carry_out(&mut self, draft: Draft) -> bool {
+        let Some(commit) = draft.into_commit(Span::from_secs(1)) else { return false };
         assert_eq!(commit.expected, self.head);
         self.head = Some(commit.head);
         for change in commit.changes {
@@ -92,11 +108,14 @@ impl Entity {
                 }
             }
             let history = records.history.as_mut().unwrap();
+            if change.rewrites_history {
+                history.clear();
+            }
             history.extend(change.superseded);
             history.sort_by_key(|record| std::cmp::Reverse(record.order()));
             history.truncate(change.history_limit);
         }
-        outcomes.unwrap()
+        true
     }
 
     fn events(&self, write: &[Event]) -> Vec<FeatureEvent> {
@@ -239,7 +258,7 @@ proptest! {
     fn the_past_is_what_a_naive_model_says(writes in writes(), seconds in -1i64..14) {
         let (entity, model) = play(&writes);
         for (index, feature) in schema().features.values().enumerate() {
-            let answer = view::as_of(feature, &entity.features[index], at(seconds), None);
+            let answer = view::as_of(feature, &entity.features[index], at(seconds), None, Retracted::Hidden);
             prop_assert_eq!(value_of(answer), model.as_of(index, at(seconds), Version::MAX).cloned());
         }
     }
@@ -354,7 +373,7 @@ fn a_deleted_feature_keeps_its_history() {
     let feature = &schema.features[0];
     let records = &entity.features[0];
     assert_eq!(view::at_present(feature, records.current.clone(), at(5000), None).status, Status::NotFound);
-    assert_eq!(view::as_of(feature, records, at(5), None).value, Value::Int64(1));
+    assert_eq!(view::as_of(feature, records, at(5), None, Retracted::Hidden).value, Value::Int64(1));
     // Deleting it again, or what was never there, changes nothing.
     assert_eq!(entity.write(&delete), [Outcome::Unchanged]);
     delete[0].feature = FeatureName::parse("b").unwrap();

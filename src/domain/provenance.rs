@@ -64,8 +64,33 @@ pub struct RollbackNote {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub to_timestamp: Option<Timestamp>,
+    /// The run that was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunNote>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Which run was undone: what was written with this `run_id` and `source` within a window of time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunNote {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub written_from: Option<Timestamp>,
+    #[schema(value_type = String, format = DateTime)]
+    pub written_to: Timestamp,
+}
+
+impl RunNote {
+    /// Whether this is the run, or the source, that wrote under `provenance`.
+    pub fn names(&self, provenance: &Provenance) -> bool {
+        let fits = |asked: &Option<String>, is: &Option<String>| asked.is_none() || asked == is;
+        fits(&self.run_id, &provenance.run_id) && fits(&self.source, &provenance.source)
+    }
 }
 
 /// The small number under which a store keeps a [`Provenance`].

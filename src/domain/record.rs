@@ -19,6 +19,28 @@ pub struct Record {
     pub written_at: Timestamp,
     pub version: Version,
     pub provenance: ProvenanceId,
+    /// Only of superseded records: that its run was undone, the last time it was.
+    pub retraction: Option<Box<Retraction>>,
+}
+
+/// The mark of a record whose run was undone: the past is told without it. Of a record that was
+/// retracted, reinstated and retracted again only the last is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retraction {
+    pub undone: UndoAct,
+    /// Since when it stands again, where the undo was itself undone.
+    pub reinstated: Option<UndoAct>,
+}
+
+/// Which undo did something to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndoAct {
+    /// The entity's version that it made.
+    pub version: Version,
+    /// When that was, in whole milliseconds.
+    pub at: Timestamp,
+    /// Who undid, and why.
+    pub provenance: ProvenanceId,
 }
 
 impl Record {
@@ -30,6 +52,20 @@ impl Record {
     /// Whether `value` at `event_timestamp` is the very event that this record keeps.
     pub fn is_event(&self, value: Option<&Value>, event_timestamp: Timestamp) -> bool {
         self.event_timestamp == event_timestamp && self.holds(value)
+    }
+
+    /// Whether it is retracted, and was not reinstated.
+    pub fn is_retracted(&self) -> bool {
+        self.retraction.as_ref().is_some_and(|retraction| retraction.reinstated.is_none())
+    }
+
+    /// Whether the entity knew of it at `version`, and held it for true.
+    pub fn stands_at(&self, version: Version) -> bool {
+        let retracted = self.retraction.as_ref().is_some_and(|retraction| {
+            retraction.undone.version <= version
+                && retraction.reinstated.is_none_or(|again| version < again.version)
+        });
+        self.version <= version && !retracted
     }
 
     pub fn holds(&self, value: Option<&Value>) -> bool {
@@ -105,6 +141,8 @@ pub struct FeatureChange {
     pub current: CurrentChange,
     /// Records that go into the history.
     pub superseded: Vec<Record>,
+    /// Whether these are the whole history, in place of what is there.
+    pub rewrites_history: bool,
     /// So many superseded records are kept: those with the newest events.
     pub history_limit: usize,
     /// Until when the feature's history is kept; `None`: for ever.

@@ -45,6 +45,15 @@ impl Status {
     }
 }
 
+/// Whether a look into the past sees what was retracted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retracted {
+    #[default]
+    Hidden,
+    /// As if nothing had been undone: what an undo put in its place is hidden instead.
+    Shown,
+}
+
 /// One feature of a read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -84,14 +93,27 @@ pub fn at_present(
     answer
 }
 
+/// The status of what is served at `now`, by itself.
+pub fn status_at_present(
+    feature: &CompiledFeature,
+    current: Option<&Current>,
+    now: Timestamp,
+    max_age: Option<Span>,
+) -> Status {
+    let kept = current.and_then(|current| current.expires_at).is_none_or(|at| now < at);
+    let record = current.map(|current| &current.record);
+    status(feature, record, kept && is_young(feature, record, now, max_age))
+}
+
 /// What was true at `at`, by event time. The ttl speaks of storage and plays no part in the past.
 pub fn as_of(
     feature: &CompiledFeature,
     records: &FeatureRecords,
     at: Timestamp,
     max_age: Option<Span>,
+    retracted: Retracted,
 ) -> Answer {
-    judge(feature, record_as_of(records, at).cloned(), true, at, max_age)
+    judge(feature, record_as_of(records, at, retracted).cloned(), true, at, max_age)
 }
 
 /// The feature as the entity stood at `version`: neither ttl nor max_age play a part.
@@ -118,14 +140,27 @@ pub fn of_value(feature: &CompiledFeature, value: Option<Value>, expired: bool) 
 }
 
 /// The newest event at or before `at`; of several at the same time the last written.
-pub fn record_as_of(records: &FeatureRecords, at: Timestamp) -> Option<&Record> {
-    let known = records.newest_first().filter(|record| record.event_timestamp <= at);
+pub fn record_as_of(records: &FeatureRecords, at: Timestamp, retracted: Retracted) -> Option<&Record> {
+    let known = records
+        .newest_first()
+        .filter(|record| record.event_timestamp <= at && is_seen(records, record, retracted));
     known.max_by_key(|record| record.order())
+}
+
+/// Whether a look into the past sees a record.
+pub fn is_seen(records: &FeatureRecords, record: &Record, retracted: Retracted) -> bool {
+    match retracted {
+        Retracted::Hidden => !record.is_retracted(),
+        Retracted::Shown => {
+            let mut marks = records.newest_first().filter_map(|other| other.retraction.as_ref());
+            marks.all(|mark| mark.undone.version != record.version)
+        }
+    }
 }
 
 /// What was served at `version`; `None` where the feature was not there yet.
 pub fn record_at_version(records: &FeatureRecords, version: Version) -> Result<Option<&Record>, Trimmed> {
-    let known = records.newest_first().filter(|record| record.version <= version);
+    let known = records.newest_first().filter(|record| record.stands_at(version));
     match (known.max_by_key(|record| record.order()), &records.current) {
         (None, Some(current)) if current.first_version <= version => Err(Trimmed),
         (found, _) => Ok(found),
@@ -139,24 +174,40 @@ fn judge(
     now: Timestamp,
     max_age: Option<Span>,
 ) -> Answer {
-    let young = match (&record, max_age.or(feature.max_age)) {
+    let served = kept && is_young(feature, record.as_ref(), now, max_age);
+    answer(feature, record, served)
+}
+
+fn is_young(
+    feature: &CompiledFeature,
+    record: Option<&Record>,
+    now: Timestamp,
+    max_age: Option<Span>,
+) -> bool {
+    match (record, max_age.or(feature.max_age)) {
         (Some(record), Some(max_age)) => now.micros_since(record.event_timestamp) <= max_age.as_micros(),
         _ => true,
-    };
-    answer(feature, record, kept && young)
+    }
 }
 
 fn answer(feature: &CompiledFeature, record: Option<Record>, served: bool) -> Answer {
-    let (status, value) = match record.as_ref().map(|record| &record.value) {
-        Some(Some(_)) if !served => (Status::Expired, Value::Null),
-        Some(Some(Value::Null)) => (Status::Null, Value::Null),
-        Some(Some(value)) => (Status::Present, value.clone().widened_to(feature.feature_type)),
-        Some(None) | None => (Status::NotFound, Value::Null),
+    let status = status(feature, record.as_ref(), served);
+    let value = match status {
+        Status::Present => record.as_ref().and_then(|record| record.value.clone()),
+        Status::Defaulted => feature.default.clone(),
+        Status::Null | Status::NotFound | Status::Expired | Status::Stale => None,
     };
-    match (status, &feature.default) {
-        (Status::NotFound | Status::Expired, Some(default)) => {
-            Answer { status: Status::Defaulted, value: default.clone(), record: None, expires_at: None }
-        }
-        _ => Answer { status, value, record, expires_at: None },
+    let record = record.filter(|_| status != Status::Defaulted);
+    let value = value.map_or(Value::Null, |value| value.widened_to(feature.feature_type));
+    Answer { status, value, record, expires_at: None }
+}
+
+fn status(feature: &CompiledFeature, record: Option<&Record>, served: bool) -> Status {
+    match record.and_then(|record| record.value.as_ref()) {
+        Some(Value::Null) if served => Status::Null,
+        Some(_) if served => Status::Present,
+        _ if feature.default.is_some() => Status::Defaulted,
+        Some(_) => Status::Expired,
+        None => Status::NotFound,
     }
 }

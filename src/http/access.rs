@@ -1,10 +1,9 @@
 //! What a request needs to be let in. A route is registered together with that: [`Routes::add`] is
 //! the only way to add one.
 
-use std::collections::HashMap;
-
 use axum::Router;
 use axum::http::Method;
+use foldhash::HashMap;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,

@@ -1,6 +1,6 @@
 //! How handlers answer.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -14,16 +14,22 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let mut body = Vec::with_capacity(512);
         match serde_json::to_writer(&mut body, &self.0) {
-            Ok(()) => {
-                let json = HeaderValue::from_static("application/json");
-                (StatusCode::OK, [(header::CONTENT_TYPE, json)], body).into_response()
-            }
+            Ok(()) => JsonText(body).into_response(),
             Err(error) => {
                 // A stored JSON document that is no JSON ends up here.
                 tracing::error!(%error, "an answer could not be written as JSON");
                 Problem::internal().into_response()
             }
         }
+    }
+}
+
+/// A body that is JSON already.
+pub struct JsonText(pub Vec<u8>);
+
+impl IntoResponse for JsonText {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
     }
 }
 

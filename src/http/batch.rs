@@ -6,14 +6,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age};
-use super::extract::{JsonBody, NoCache, RawMembers};
-use super::features::{Include, ReadFeaturesResponse, context, origin, rows, when};
+use super::edge::id_of;
+use super::extract::{JsonBody, NoCache, RawMembers, Text};
+use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
+use super::render;
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
 use super::tables::{TableBytes, accepted};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
@@ -25,8 +26,9 @@ use crate::domain::value::Value;
 use crate::domain::view::Status;
 use crate::service::export::table;
 use crate::service::frame::Beside;
-use crate::service::read::{BatchRead, BatchSelection, ReadAnswer, ReadOptions, TypeAnswer};
+use crate::service::read::{BatchRead, ReadOptions};
 use crate::service::rows::Row;
+use crate::service::selection::BatchSelection;
 use crate::table::Format;
 use crate::table::write::{WriteError, Writer};
 
@@ -40,7 +42,9 @@ pub struct ReadBatchRequest<'a> {
     entities: IndexMap<EntityType, Vec<EntityId>>,
     /// Features as `product.price`, or `price` where only one entity type is read.
     #[serde(default)]
-    features: Option<Vec<String>>,
+    #[serde(borrow)]
+    #[schema(value_type = Option<Vec<String>>)]
+    features: Option<Vec<Text<'a>>>,
     /// A feature service, as `ranking` or `ranking@2`, instead of features.
     #[serde(default)]
     #[schema(value_type = Option<FeatureServiceRef>)]
@@ -53,6 +57,9 @@ pub struct ReadBatchRequest<'a> {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of`: what was true as far as was known then, with what was retracted since.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
@@ -74,13 +81,15 @@ pub enum Layout {
 }
 
 /// An answer in rows, in the order asked for.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 pub struct RowsResponse<'a> {
     results: Vec<ReadFeaturesResponse<'a>>,
 }
 
 /// The answers of one entity type, in columns.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 pub struct ColumnsOfType<'a> {
     /// As asked for, duplicates included.
     #[schema(value_type = Vec<String>)]
@@ -92,24 +101,8 @@ pub struct ColumnsOfType<'a> {
     /// Only of features that are not `present` somewhere.
     #[schema(value_type = BTreeMap<String, Vec<Status>>)]
     statuses: ByFeature<'a, Vec<Status>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, Vec<Option<ValueMetadata>>>>)]
     metadata: Option<ByFeature<'a, Vec<Option<ValueMetadata<'a>>>>>,
-}
-
-/// An answer in columns, by entity type.
-#[derive(utoipa::ToSchema)]
-#[schema(value_type = BTreeMap<String, ColumnsOfType>)]
-pub struct ColumnsResponse<'a>(Vec<(&'a str, ColumnsOfType<'a>)>);
-
-impl Serialize for ColumnsResponse<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (entity_type, columns) in &self.0 {
-            map.serialize_entry(entity_type, columns)?;
-        }
-        map.end()
-    }
 }
 
 /// The answer of a batch read, in the layout asked for.
@@ -156,25 +149,21 @@ pub async fn get_features_batch(
     };
     let metadata = request.include.contains(&Include::Metadata);
     let when = when(request.as_of, None)?;
+    let retracted = retracted(request.include_retracted, request.as_of.is_some())?;
     let context = context(request.context)?;
-    let options = ReadOptions { when, max_age: request.max_age, metadata, context, no_cache };
+    let request_id = matches!(features, BatchSelection::FeatureService(_)).then(|| id_of(&headers).into());
+    let options =
+        ReadOptions { when, retracted, max_age: request.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;
     if arrow && let [of_type] = read.answer.as_slice() {
         let beside = Beside { event_timestamp: metadata, status: metadata };
         return arrow_table(&table(of_type, beside)?);
     }
-    Ok(match request.layout {
-        Layout::Rows => {
-            let results = read.answer.iter().flat_map(|of_type| rows(&read, of_type, metadata)).collect();
-            (age(read.stale), Json(RowsResponse { results })).into_response()
-        }
-        Layout::Columns => {
-            let types = read.answer.iter().map(|of_type| {
-                (of_type.columns.entity_type.name().as_str(), columns(&read, of_type, metadata))
-            });
-            (age(read.stale), Json(ColumnsResponse(types.collect()))).into_response()
-        }
-    })
+    let body = match request.layout {
+        Layout::Rows => render::rows(&read, metadata)?,
+        Layout::Columns => render::columns(&read, metadata)?,
+    };
+    Ok((age(read.stale), body).into_response())
 }
 
 /// An answer as an Arrow stream.
@@ -190,31 +179,6 @@ fn arrow_table(table: &arrow_array::RecordBatch) -> Result<Response, Problem> {
     })?;
     let media_type = HeaderValue::from_static(Format::Arrow.media_type());
     Ok(([(header::CONTENT_TYPE, media_type)], bytes).into_response())
-}
-
-fn columns<'a, T>(read: &'a ReadAnswer<T>, of_type: &'a TypeAnswer, metadata: bool) -> ColumnsOfType<'a> {
-    let entities = &of_type.entities;
-    let numbered = || of_type.columns.names().enumerate();
-    let not_all_present =
-        |column: usize| entities.iter().any(|e| e.answers[column].status != Status::Present);
-    ColumnsOfType {
-        entity_ids: entities.iter().map(|entity| entity.entity_id.as_str()).collect(),
-        versions: entities.iter().map(|entity| entity.version).collect(),
-        features: by_feature(numbered().map(|(column, name)| {
-            (name, entities.iter().map(|entity| &entity.answers[column].value).collect())
-        })),
-        statuses: by_feature(numbered().filter(|(column, _)| not_all_present(*column)).map(
-            |(column, name)| (name, entities.iter().map(|entity| entity.answers[column].status).collect()),
-        )),
-        metadata: metadata.then(|| {
-            by_feature(numbered().map(|(column, name)| {
-                let of_entity = entities
-                    .iter()
-                    .map(|entity| ValueMetadata::of(&entity.answers[column], &read.provenance, read.now));
-                (name, of_entity.collect())
-            }))
-        }),
-    }
 }
 
 /// Rows to write, all of one entity type.

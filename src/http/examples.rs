@@ -72,7 +72,7 @@ pub fn response(operation_id: &str) -> Option<Value> {
             version
         }
         "list_jobs" => json!({"jobs": [job()]}),
-        "get_job" | "cancel_job" | "recompute_features" => job(),
+        "get_job" | "cancel_job" | "recompute_features" | "undo_run" => job(),
         "get_health" => {
             json!({"status": "healthy", "warnings": [],
                 "checks": [{"name": "store", "status": "pass", "message": "answered within 0.2 ms"}], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",

@@ -8,7 +8,9 @@ use futures::Stream;
 use serde::Deserialize;
 
 use super::App;
-use super::extract::{JsonBody, Path, Query, split_names};
+use super::extract::{JsonBody, Path, Query};
+use super::features::retracted;
+use super::jobs::{accepted, prefers_async};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
 use super::tables::{
@@ -16,9 +18,10 @@ use super::tables::{
 };
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::time::{Span, Timestamp};
-use crate::service::export::{Export, ExportRequest};
+use crate::service::export::{Batches, ExportRequest};
 use crate::service::frame::Beside;
-use crate::service::read::Selection;
+use crate::service::jobs::Job;
+use crate::service::selection::{Selection, split_names};
 use crate::table::Format;
 use crate::table::write::Writer;
 
@@ -42,6 +45,9 @@ pub struct ExportFeaturesRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of` or `history`: the past with what was retracted.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
@@ -58,6 +64,11 @@ pub struct ExportFeaturesRequest {
     /// The format of the answer; what `Accept` asks for, if not given, else JSON.
     #[serde(default)]
     format: Option<FormatName>,
+    /// Whether to answer with a job at once, which makes a file that is fetched with
+    /// `get_job_result`. The header `Prefer: respond-async` does the same. Only on servers that keep
+    /// exports (`export_dir`).
+    #[serde(default, rename = "async")]
+    in_background: bool,
 }
 
 /// The order of an export's rows.
@@ -75,6 +86,7 @@ pub enum Order {
 #[utoipa::path(
     post, path = "/v1/features/export",
     operation_id = "export_features", tag = "training",
+    params(("Prefer" = Option<String>, Header, description = "`respond-async`: as `async` in the body", example = "respond-async")),
     request_body = inline(ExportFeaturesRequest),
     responses((status = 200, description = "The table", content(
         (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
@@ -82,7 +94,8 @@ pub enum Order {
         (TableBytes = "application/vnd.apache.arrow.stream"),
         (TableBytes = "text/csv"),
         (TableBytes = "application/x-ndjson"),
-    )), TableProblems)
+    )), (status = 202, description = "The job that makes a file", body = Job,
+        headers(("Location" = String, description = "Where to ask for the job"))), TableProblems)
 )]
 pub async fn export_features(
     State(app): State<App>,
@@ -92,16 +105,21 @@ pub async fn export_features(
     let request: ExportFeaturesRequest = body.parse()?;
     let format = wanted(request.format, &headers)?;
     let selection = selection(&request.entity_type, request.features, request.feature_service.as_deref())?;
+    let in_background = request.in_background || prefers_async(&headers);
     let request = ExportRequest {
         entity_type: request.entity_type,
         entity_ids: request.entity_ids,
         selection,
+        retracted: retracted(request.include_retracted, request.history || request.as_of.is_some())?,
         as_of: request.as_of,
         max_age: request.max_age,
         history: request.history,
         beside: beside(&request.include),
         ordered: request.order == Some(Order::EntityId),
     };
+    if in_background {
+        return Ok(accepted(app.store.export_to_file(request, format).await?));
+    }
     answer(&app, request, format).await
 }
 
@@ -121,6 +139,9 @@ pub struct ExportQuery {
     /// What was true at that time, by event time.
     #[param(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of` or `history`: the past with what was retracted.
+    #[serde(default)]
+    include_retracted: bool,
     /// How old by event time a value may be; goes before the schema's `max_age`.
     max_age: Option<Span>,
     /// A row for every version that is kept instead of one for every entity.
@@ -159,12 +180,18 @@ pub async fn export_entity_type(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let format = wanted(query.format, &headers)?;
-    let features = query.features.as_deref().map(split_names).transpose()?;
+    let features = query
+        .features
+        .as_deref()
+        .map(split_names)
+        .transpose()?
+        .map(|names| names.into_iter().map(str::to_owned).collect());
     let beside: Beside = beside_of_query(query.include.as_deref())?;
     let request = ExportRequest {
         selection: selection(&entity_type, features, query.feature_service.as_deref())?,
         entity_type,
         entity_ids: None,
+        retracted: retracted(query.include_retracted, query.history || query.as_of.is_some())?,
         as_of: query.as_of,
         max_age: query.max_age,
         history: query.history,
@@ -196,12 +223,21 @@ fn selection(
 
 async fn answer(app: &App, request: ExportRequest, format: Format) -> Result<Response, Problem> {
     let (name, ordered) = (request.entity_type.to_string(), request.ordered);
-    let mut export = app.store.export(request).await?;
-    let writer = Writer::new(format, export.schema()).map_err(|error| unwritable(&error))?;
+    send(app.store.export(request).await?, format, &name, ordered).await
+}
+
+/// Sends a table while it is made. Where its first rows are `slow` to come, nobody waits for them.
+pub async fn send(
+    mut table: impl Batches,
+    format: Format,
+    name: &str,
+    slow: bool,
+) -> Result<Response, Problem> {
+    let writer = Writer::new(format, table.schema()).map_err(|error| unwritable(&error))?;
     // With the first rows at hand most of what may fail has not, while a status can still say so. Ids
     // in order take a walk over all of them, which may take longer than a client waits for a head.
-    let first = if ordered { None } else { Some(export.next().await?) };
-    Ok(streamed(format, &name, stream(export, writer, first)))
+    let first = if slow { None } else { Some(table.next().await?) };
+    Ok(streamed(format, name, stream(table, writer, first)))
 }
 
 fn unwritable(error: &dyn std::fmt::Display) -> Problem {
@@ -212,7 +248,7 @@ fn unwritable(error: &dyn std::fmt::Display) -> Problem {
 /// The pieces of an export. Nothing is loaded before the client has taken what was sent, and nothing
 /// more once it has gone.
 fn stream(
-    export: Export,
+    export: impl Batches,
     writer: Writer,
     first: Option<Option<arrow_array::RecordBatch>>,
 ) -> impl Stream<Item = Result<Bytes, BrokenOff>> {

@@ -88,15 +88,6 @@ fn strip(text: &str) -> &str {
         .map_or(text, |(_, rest)| rest)
 }
 
-/// Names separated by commas, as in `names=price,category`.
-pub fn split_names(text: &str) -> Result<Vec<String>, Problem> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) {
-        return Err(Problem::invalid("names: write feature names separated by commas"));
-    }
-    Ok(names)
-}
-
 /// A body that says it is JSON, not parsed yet.
 pub struct JsonBody(Bytes);
 
@@ -318,7 +309,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
-                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
                     members.push((name, Given::Json(map.next_value()?)));
                 }
                 Ok(RawMembers(members))
@@ -328,7 +319,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     }
 }
 
-/// A key that is borrowed where it has no escapes, which `Cow` by itself never is.
-#[derive(Deserialize)]
+/// A text that is borrowed where it has no escapes, which `Cow` by itself never is.
+#[derive(Debug, Deserialize)]
 #[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}

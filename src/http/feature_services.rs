@@ -63,7 +63,7 @@ pub async fn list_feature_services(State(app): State<App>) -> Result<Response, P
 /// The name of a feature service, possibly with a version, in the path.
 #[derive(Deserialize)]
 pub struct ServicePath {
-    name: String,
+    pub name: String,
 }
 
 /// Get a feature service
@@ -130,7 +130,7 @@ pub async fn put_feature_service(
 
 /// Delete a feature service
 ///
-/// All its versions.
+/// All its versions, and what was kept of what it served.
 #[utoipa::path(
     delete, path = "/v1/feature-services/{name}",
     operation_id = "delete_feature_service", tag = "registry",
@@ -141,6 +141,6 @@ pub async fn delete_feature_service(
     State(app): State<App>,
     Path(name): Path<FeatureServiceName>,
 ) -> Result<Response, Problem> {
-    app.store.registry().delete_feature_service(&name).await?;
+    app.store.delete_feature_service(&name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

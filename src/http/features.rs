@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age, etag};
-use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers, split_names};
+use super::edge::id_of;
+use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
+use super::render;
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
 use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
 use crate::domain::draft::Outcome;
@@ -17,10 +20,11 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::Status;
+use crate::domain::view::{Retracted, Status};
 use crate::service::columns::Named;
-use crate::service::read::{ReadAnswer, ReadOptions, Selection, TypeAnswer, When};
+use crate::service::read::{ReadOptions, When};
 use crate::service::rows::Row;
+use crate::service::selection::{Selection, split_names};
 use crate::service::write::{Origin, Written};
 
 /// Features to write to one entity.
@@ -157,6 +161,10 @@ pub struct ReadFeaturesQuery {
     /// What was true at that time, by event time.
     #[param(value_type = Option<String>, format = DateTime)]
     as_of: Option<Timestamp>,
+    /// With `as_of`: what was true as far as was known then, with what was retracted since.
+    #[serde(default)]
+    #[param(required = false)]
+    include_retracted: bool,
     /// The entity as it stood at that version.
     #[param(value_type = Option<VersionNumber>)]
     version: Option<Version>,
@@ -196,8 +204,20 @@ pub fn when(as_of: Option<Timestamp>, version: Option<Version>) -> Result<When, 
     }
 }
 
-/// Features of one entity.
-#[derive(Serialize, utoipa::ToSchema)]
+/// Whether a look into the past sees what was retracted.
+pub fn retracted(include: bool, is_past: bool) -> Result<Retracted, Problem> {
+    match (include, is_past) {
+        (false, _) => Ok(Retracted::Hidden),
+        (true, true) => Ok(Retracted::Shown),
+        (true, false) => Err(Problem::invalid(
+            "include_retracted speaks of the past: it goes with as_of (an export: or history)",
+        )),
+    }
+}
+
+/// Features of one entity, as [`render`] writes them.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 #[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
     "features": {"name": "iPhone 15", "price": 999.99, "stock": null}, "statuses": {"stock": "expired"}}))]
 pub struct ReadFeaturesResponse<'a> {
@@ -212,33 +232,8 @@ pub struct ReadFeaturesResponse<'a> {
     #[schema(value_type = BTreeMap<String, Status>)]
     statuses: ByFeature<'a, Status>,
     /// With `include=metadata`, for every feature that a record is behind.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, ValueMetadata>>)]
     metadata: Option<ByFeature<'a, ValueMetadata<'a>>>,
-}
-
-/// The answers of one type, an entity each.
-pub fn rows<'a, T>(
-    read: &'a ReadAnswer<T>,
-    of_type: &'a TypeAnswer,
-    metadata: bool,
-) -> impl Iterator<Item = ReadFeaturesResponse<'a>> {
-    of_type.entities.iter().map(move |entity| {
-        let named = || of_type.columns.names().zip(&entity.answers);
-        let statuses = named().filter(|(_, answer)| answer.status != Status::Present);
-        ReadFeaturesResponse {
-            entity_type: of_type.columns.entity_type.name().as_str(),
-            entity_id: entity.entity_id.as_str(),
-            version: entity.version,
-            features: by_feature(named().map(|(name, answer)| (name, &answer.value))),
-            statuses: by_feature(statuses.map(|(name, answer)| (name, answer.status))),
-            metadata: metadata.then(|| {
-                by_feature(named().filter_map(|(name, answer)| {
-                    Some((name, ValueMetadata::of(answer, &read.provenance, read.now)?))
-                }))
-            }),
-        }
-    })
 }
 
 /// Read features of one entity
@@ -260,16 +255,18 @@ pub async fn get_features(
     Path(path): Path<EntityPath>,
     Query(query): Query<ReadFeaturesQuery>,
     NoCache(no_cache): NoCache,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
         (None, None) => Selection::All,
-        (Some(names), None) => Selection::Names(split_names(names)?),
+        (Some(names), None) => Selection::Listed(names.as_str()),
         (None, Some(service)) => Selection::FeatureService(FeatureServiceRef::parse(service)?),
         (Some(_), Some(_)) => return Err(Problem::invalid("names and feature_service exclude each other")),
     };
     let metadata = query.include == Some(Include::Metadata);
     let when = when(query.as_of, query.version)?;
+    let retracted = retracted(query.include_retracted, query.as_of.is_some())?;
     let context = match &query.context {
         None => Vec::new(),
         Some(text) => {
@@ -279,14 +276,15 @@ pub async fn get_features(
             )?
         }
     };
-    let options = ReadOptions { when, max_age: query.max_age, metadata, context, no_cache };
+    let request_id = query.feature_service.as_ref().map(|_| id_of(&headers).into());
+    let options =
+        ReadOptions { when, retracted, max_age: query.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_features(&entity, &selection, options).await?;
-    match rows(&read, &read.answer, metadata).next() {
-        // The version of a past read is none that a write could ask for.
-        Some(row) if when == When::Now => Ok((etag(row.version), age(read.stale), Json(row)).into_response()),
-        Some(row) => Ok(Json(row).into_response()),
-        None => Err(Problem::internal()),
-    }
+    let body = render::row(&read, metadata)?;
+    let version = read.answer.heads().next().map(|(_, version)| version);
+    // The version of a past read is none that a write could ask for.
+    let tag = version.filter(|_| when == When::Now).map(etag);
+    Ok((tag, age(read.stale), body).into_response())
 }
 
 /// Which features to delete.

@@ -2,12 +2,14 @@
 //! refuse is refused first, so that a server that is asked too much spends its time on answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::{Access, AccessTable};
+use super::backlog::Backlog;
 use super::problem::{Code, Problem};
 use crate::keys::Keys;
 use crate::service::principal::{Principal, Scope};
@@ -34,6 +36,7 @@ pub struct Gate {
     table: AccessTable,
     admittance: Admittance,
     places: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
 }
 
 /// A request that was let in; it keeps its place as long as this lives.
@@ -52,13 +55,14 @@ pub struct Refused {
 }
 
 impl Gate {
+    /// Watches the runtime that it is called on.
     pub fn new(table: AccessTable, admittance: Admittance) -> Self {
         for reason in ["overloaded", "unauthorized", "forbidden", "rate_limited"] {
             counter!(REFUSED, "reason" => reason).increment(0);
         }
         // Tokio's semaphore holds no more.
         let places = admittance.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
-        Self { table, admittance, places: Arc::new(Semaphore::new(places)) }
+        Self { table, admittance, places: Arc::new(Semaphore::new(places)), backlog: Backlog::watched() }
     }
 
     /// Lets a request in, or says why not. `None` for a route is a path that nobody registered.
@@ -84,8 +88,12 @@ impl Gate {
             return Ok(Admitted { access: Some(access), ..Admitted::default() });
         }
         let refused = |problem, principal| Box::new(Refused { problem, principal, access: Some(access) });
-        let place = self.places.clone().try_acquire_owned().map_err(|_| refused(overloaded(), None))?;
-        let mut admitted = Admitted { principal: None, access: Some(access), _place: Some(place) };
+        let place = match access {
+            // Whoever watches sees most when there is most to see.
+            Access::Metrics => None,
+            _ => Some(self.place().ok_or_else(|| refused(overloaded(), None))?),
+        };
+        let mut admitted = Admitted { principal: None, access: Some(access), _place: place };
         if let Some(keys) = &self.admittance.keys
             && let Some(needed) = self.needed(access)
         {
@@ -107,6 +115,13 @@ impl Gate {
             admitted.principal = Some(principal);
         }
         Ok(admitted)
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if !self.backlog.admits(Instant::now()) {
+            return None;
+        }
+        self.places.clone().try_acquire_owned().ok()
     }
 
     fn needed(&self, access: Access) -> Option<Needed> {
@@ -142,13 +157,12 @@ pub async fn too_many_connections() -> Problem {
 }
 
 fn overloaded() -> Problem {
-    refuse_overloaded("the server works on as many requests as it may; try again")
+    refuse_overloaded("the server has as much to do as it can; try again")
 }
 
 fn refuse_overloaded(detail: &str) -> Problem {
     counter!(REFUSED, "reason" => "overloaded").increment(1);
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail);
-    Problem { retry_after: Some(1), ..problem }
+    Problem::overloaded(detail)
 }
 
 fn out_of_scope(scope: Scope) -> Problem {

@@ -7,16 +7,20 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::answer::Json;
 use super::extract::{EntityPath, Path, Query};
-use super::features::{ReadFeaturesResponse, rows};
+use super::features::ReadFeaturesResponse;
 use super::problem::{Problem, ReadProblems};
+use super::render;
 use super::schemas::VersionNumber;
-use super::values::{ByFeature, FeatureValue, VersionedValue, by_feature};
+use super::values::{ByFeature, FeatureValue, RetractionNote, VersionedValue, by_feature};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Provenance;
 use crate::domain::record::{Record, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::{TypeName, Value};
-use crate::service::read::{ProvenanceMap, ReadOptions, Selection, When};
+use crate::domain::view::Retracted;
+use crate::service::answer::ProvenanceMap;
+use crate::service::read::{ReadOptions, When};
+use crate::service::selection::Selection;
 
 /// Which versions are wanted.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -56,6 +60,10 @@ pub struct VersionSummary<'a> {
     features: ByFeature<'a, &'a Value>,
     #[schema(value_type = BTreeMap<String, String>)]
     event_timestamps: ByFeature<'a, Timestamp>,
+    /// Which of them were retracted, where any were: their run was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, RetractionNote>>)]
+    retracted: Option<ByFeature<'a, RetractionNote<'a>>>,
     /// Null where the record of it is no longer kept.
     #[schema(value_type = Option<Provenance>, required)]
     provenance: Option<&'a Provenance>,
@@ -69,6 +77,9 @@ impl<'a> VersionSummary<'a> {
         provenance: &'a ProvenanceMap,
     ) -> Option<Self> {
         let (_, any) = features.first()?;
+        let retracted =
+            features.iter().filter_map(|(name, r)| Some((name, RetractionNote::of(r, provenance)?)));
+        let retracted = by_feature(retracted);
         Some(Self {
             version,
             written_at: any.written_at,
@@ -76,6 +87,7 @@ impl<'a> VersionSummary<'a> {
                 features.iter().map(|(name, r)| (name, r.value.as_ref().unwrap_or(&Value::Null))),
             ),
             event_timestamps: by_feature(features.iter().map(|(name, r)| (name, r.event_timestamp))),
+            retracted: (!retracted.0.is_empty()).then_some(retracted),
             provenance: provenance.get(&any.provenance),
         })
     }
@@ -151,16 +163,15 @@ pub async fn get_version(State(app): State<App>, Path(path): Path<VersionPath>) 
     let entity = EntityKey::new(path.entity_type, path.entity_id);
     let options = ReadOptions {
         when: When::Version(path.version),
+        retracted: Retracted::Hidden,
         max_age: None,
         metadata: true,
         context: Vec::new(),
         no_cache: false,
+        request_id: None,
     };
-    let read = app.store.read_features(&entity, &Selection::All, options).await?;
-    match rows(&read, &read.answer, true).next() {
-        Some(row) => Ok(Json(row).into_response()),
-        None => Err(Problem::internal()),
-    }
+    let read = app.store.read_features(&entity, &Selection::<&str>::All, options).await?;
+    Ok(render::row(&read, true)?.into_response())
 }
 
 /// Which versions to compare.

@@ -1,5 +1,8 @@
 //! Tables of features, sent in.
 
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,13 +12,16 @@ use super::App;
 use super::answer::Json;
 use super::extract::Query;
 use super::features::origin;
+use super::jobs::prefers_async;
 use super::problem::{ChangeProblems, Code, Problem};
+use super::tables::accepted;
 use super::upload::{self, spool};
+use super::{edge, import_told, jobs};
 use crate::domain::name::EntityType;
 use crate::domain::time::Ttl;
 use crate::service::error::ServiceError;
-use crate::service::import::{Counts, Import, ImportError, ImportFailed, Nulls, Rejection, Report};
-use crate::service::jobs::Job;
+use crate::service::import::{Counts, Import, ImportError, ImportFailed, Nulls, Rejection, Report, Tally};
+use crate::service::jobs::{Job, Progress};
 use crate::table::Format;
 use crate::table::given::Unit;
 use crate::table::read::{ReadError, Source};
@@ -189,6 +195,10 @@ pub struct ImportResponse {
 /// on its own; the event time decides what is served. The same import again changes nothing: a row
 /// that is there already is `unchanged`. A table that cannot be read to its end is a problem whose
 /// `imported` counts what was stored before.
+///
+/// With `Accept: application/x-ndjson` an import that takes longer than a moment is told of while it
+/// runs: lines of `progress`, and at the end one of `report` or `problem`. Without that last line the
+/// import ended early.
 #[utoipa::path(
     post, path = "/v1/features/import",
     operation_id = "import_features", tag = "features",
@@ -201,10 +211,14 @@ pub struct ImportResponse {
         (inline(super::schemas::Binary) = "application/vnd.apache.arrow.stream"),
     )),
     responses(
-        (status = 200, description = "What became of the rows", body = ImportResponse,
-            example = json!({"rows": 1000, "written": 988, "unchanged": 8, "late": 2, "empty": 0, "rejected": 2,
-                "rejections": [{"row": 17, "entity_id": "x", "errors": [
-                    {"feature": "price", "code": "below_minimum", "message": "must be at least 0"}]}]})),
+        (status = 200, description = "What became of the rows", content(
+            (ImportResponse = "application/json",
+                example = json!({"rows": 1000, "written": 988, "unchanged": 8, "late": 2, "empty": 0, "rejected": 2,
+                    "rejections": [{"row": 17, "entity_id": "x", "errors": [
+                        {"feature": "price", "code": "below_minimum", "message": "must be at least 0"}]}]})),
+            (String = "application/x-ndjson",
+                example = "{\"progress\":{\"rows\":1000,\"written\":990,\"unchanged\":8,\"late\":2,\"empty\":0,\"rejected\":0}}\n"),
+        )),
         (status = 202, description = "The job that imports them", body = Job,
             headers(("Location" = String, description = "Where to ask for the job")),
             example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "import", "subject": "product", "state": "queued",
@@ -221,35 +235,62 @@ pub async fn import_features(
 ) -> Result<Response, Problem> {
     let format = format(request.headers())?;
     let in_background = params.in_background || prefers_async(request.headers());
+    let is_told = accepted(request.headers()) == Some(Format::Ndjson);
+    let request_id = edge::id_of(request.headers());
     let import = params.into_import()?;
-    let (feed, body) = upload::channel();
+    let body = request.into_body();
+    if in_background {
+        return start_job(&app, import, format, body).await;
+    }
+    let tally = Arc::new(import.tally());
+    let work = import_body(app, import, format, body, tally.clone());
+    if is_told {
+        return import_told::answer(work, tally, request_id).await;
+    }
+    Ok(Json(work.await?).into_response())
+}
+
+/// Imports a body while it comes.
+async fn import_body(
+    app: App,
+    import: Import,
+    format: Format,
+    body: Body,
+    tally: Arc<Tally>,
+) -> Result<ImportResponse, Problem> {
     let limits = &app.uploads;
+    let (feed, bytes) = upload::channel();
     let work = async {
-        let source = if in_background || format == Format::Parquet {
-            Source::File(spool(body, limits.spool_dir.clone()).await.map_err(unspooled)?)
-        } else {
-            Source::Stream(body)
+        let source = match format {
+            Format::Parquet => Source::File(spool(bytes, limits.spool_dir.clone()).await.map_err(unspooled)?),
+            Format::Arrow | Format::Csv | Format::Ndjson | Format::Json => Source::Stream(bytes),
         };
-        if in_background {
-            return start_job(&app, import, format, source).await;
-        }
-        let report = app.store.import(import, format, source, None).await.map_err(failed)?;
+        let report = app.store.import(import, format, source, &tally, None).await.map_err(failed)?;
         let Report { counts, rejections } = report;
-        Ok(Json(ImportResponse { counts, rejections }).into_response())
+        Ok(ImportResponse { counts, rejections })
     };
-    let (taken, answer) = tokio::join!(feed.take(request.into_body(), limits), work);
+    let (taken, answer) = tokio::join!(feed.take(body, limits), work);
+    because_of_body(taken, answer)
+}
+
+/// What is wrong with a body is the reason why what was to be done with it failed.
+fn because_of_body<T>(taken: Result<(), Problem>, answer: Result<T, Problem>) -> Result<T, Problem> {
     match (taken, answer) {
-        // What is wrong with the body is the reason why the import failed.
         (Err(problem), Err(failed)) => Err(Problem { imported: failed.imported, ..problem }),
         (_, answer) => answer,
     }
 }
 
-async fn start_job(app: &App, import: Import, format: Format, source: Source) -> Result<Response, Problem> {
+async fn start_job(app: &App, import: Import, format: Format, body: Body) -> Result<Response, Problem> {
+    let (feed, bytes) = upload::channel();
+    let spooled = async { spool(bytes, app.uploads.spool_dir.clone()).await.map_err(unspooled) };
+    let (taken, spooled) = tokio::join!(feed.take(body, &app.uploads), spooled);
+    let source = Source::File(because_of_body(taken, spooled)?);
     let store = app.store.clone();
     let entity_type = import.entity_type.clone();
-    let work = move |progress: std::sync::Arc<crate::service::jobs::Progress>| async move {
-        match store.import(import, format, source, Some(&progress)).await {
+    let work = move |progress: Arc<Progress>| async move {
+        let tally = Arc::new(import.tally());
+        match store.import(import, format, source, &tally, Some(&progress)).await {
             Ok(_) | Err(ImportFailed { error: ImportError::Cancelled, .. }) => Ok(()),
             Err(ImportFailed { error: ImportError::Read(error), .. }) => {
                 Err(ServiceError::InvalidRequest(error.to_string()))
@@ -258,8 +299,7 @@ async fn start_job(app: &App, import: Import, format: Format, source: Source) ->
         }
     };
     let job = app.store.jobs().start("import", entity_type.as_str(), work).await?;
-    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
-    Ok((StatusCode::ACCEPTED, location, Json(job)).into_response())
+    Ok(jobs::accepted(job))
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Problem> {
@@ -268,14 +308,6 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
         let known: Vec<&str> = Format::ALL.iter().map(|format| format.media_type()).collect();
         let detail = format!("the body must come with a Content-Type out of {}", known.join(", "));
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidRequest, detail)
-    })
-}
-
-/// RFC 7240.
-fn prefers_async(headers: &HeaderMap) -> bool {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    preferences.flat_map(|value| value.split(',')).any(|preference| {
-        preference.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async")
     })
 }
 

@@ -1,13 +1,37 @@
 //! Long work: watched, cancelled.
 
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 
 use super::App;
 use super::answer::Json;
 use super::extract::Path;
 use super::problem::{ChangeProblems, Problem, ReadProblems};
+use super::tables::{BrokenOff, TableBytes, streamed};
+use crate::service::export_file::ExportFile;
 use crate::service::jobs::Job;
+
+/// So many bytes of a file are sent at a time.
+const PIECE: usize = 256 << 10;
+
+/// Whether whoever asks would rather have a job than wait. RFC 7240.
+pub fn prefers_async(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split(',')).any(|preference| {
+        preference.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async")
+    })
+}
+
+/// The answer of whoever started a job.
+pub fn accepted(job: Job) -> Response {
+    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
+    (StatusCode::ACCEPTED, location, Json(job)).into_response()
+}
 
 /// Jobs, the newest first.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -44,6 +68,34 @@ pub struct JobPath {
 )]
 pub async fn get_job(State(app): State<App>, Path(path): Path<JobPath>) -> Result<Json<Job>, Problem> {
     Ok(Json(app.store.jobs().get(&path.id).await?))
+}
+
+/// Get what a job made
+///
+/// The table of an export that was asked for as a file. It is there once the job has succeeded, on
+/// the server that ran it, for as long as `export_retention` says.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/result",
+    operation_id = "get_job_result", tag = "jobs",
+    params(("id" = String, Path, description = "The job", example = "6f1c9a7e2b3d4c5f")),
+    responses((status = 200, description = "The table", content(
+        (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
+        (TableBytes = "application/vnd.apache.parquet"),
+        (TableBytes = "application/vnd.apache.arrow.stream"),
+        (TableBytes = "text/csv"),
+        (TableBytes = "application/x-ndjson"),
+    )), ReadProblems)
+)]
+pub async fn get_job_result(State(app): State<App>, Path(path): Path<JobPath>) -> Result<Response, Problem> {
+    let ExportFile { file, bytes, format, subject } = app.store.export_file(&path.id).await?;
+    let pieces = futures::stream::try_unfold(File::from_std(file), |mut file| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let taken = file.read_buf(&mut piece).await.map_err(|error| BrokenOff::because(&error))?;
+        Ok((taken > 0).then(|| (piece.freeze(), file)))
+    });
+    let mut response = streamed(format, &subject, pieces);
+    response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    Ok(response)
 }
 
 /// Cancel a job

@@ -1,11 +1,11 @@
 //! The metrics of requests. To look a metric up by its labels costs allocations, so each handle is
 //! kept after its first use; a series is not there before that.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use foldhash::HashMap;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// The route of requests whose path is none.
@@ -75,16 +75,16 @@ impl RequestMeters {
     }
 
     /// Counts a request as long as what it gives lives, though it be cancelled.
-    pub fn in_flight(&self) -> InFlight<'_> {
+    pub fn in_flight(&self) -> InFlight {
         self.in_flight.increment(1.0);
-        InFlight(&self.in_flight)
+        InFlight(self.in_flight.clone())
     }
 }
 
 /// A request being answered.
-pub struct InFlight<'a>(&'a Gauge);
+pub struct InFlight(Gauge);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

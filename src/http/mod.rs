@@ -5,8 +5,10 @@ mod access;
 mod alerts;
 mod answer;
 mod audit;
+mod backlog;
 mod backup;
 mod batch;
+mod compress;
 mod compute;
 mod document;
 mod edge;
@@ -21,17 +23,21 @@ mod gate;
 mod health;
 mod history;
 mod import;
+mod import_told;
 mod jobs;
 mod meters;
 mod objects;
 mod performance;
 mod problem;
+mod render;
 mod rollback;
 mod schemas;
+mod serving_log;
 mod slow_body;
 mod spec;
 mod tables;
 mod training;
+mod undo;
 mod upload;
 mod values;
 
@@ -44,7 +50,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::CorsLayer;
@@ -56,9 +61,11 @@ use crate::service::FeatureStore;
 use crate::service::watch::Watch;
 
 use self::access::{Access, Routes};
+use self::compress::CompressIfAsked;
 use self::gate::Gate;
 
 pub use audit::Audit;
+pub use edge::fresh_id;
 pub use gate::Admittance;
 pub use health::Lifecycle;
 pub use upload::UploadLimits;
@@ -136,11 +143,13 @@ fn routes() -> Routes {
         .add(Read, routes!(history::diff_versions))
         .add(Read, routes!(history::get_feature_lineage))
         .add(Write, routes!(rollback::rollback_entity))
+        .add(Admin, routes!(undo::undo_run))
         .add(Write, routes!(compute::compute_features))
         .add(Admin, routes!(compute::recompute_features))
         .add(Read, routes!(compute::get_graph))
         .add(Read, routes!(jobs::list_jobs))
         .add(Read, routes!(jobs::get_job))
+        .add(Read, routes!(jobs::get_job_result))
         .add(Write, routes!(jobs::cancel_job))
         .add(Read, routes!(entity_types::list_entity_types))
         .add(Read, routes!(entity_types::get_entity_type))
@@ -148,6 +157,7 @@ fn routes() -> Routes {
         .add(Read, routes!(entity_types::list_schema_versions))
         .add(Read, routes!(feature_services::list_feature_services))
         .add(Read, routes!(feature_services::get_feature_service))
+        .add(Read, routes!(serving_log::export_serving_log))
         .add(Admin, routes!(feature_services::put_feature_service, feature_services::delete_feature_service))
         .add(Probe, routes!(health::check_liveness))
         .add(Probe, routes!(health::check_readiness))
@@ -204,7 +214,7 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
     });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
-    let around = axum::middleware::from_fn_with_state(edge, edge::around);
+    let around = edge::Around(edge);
     let overloaded =
         probes().with_state(app.clone()).fallback(gate::too_many_connections).layer(around.clone());
     let all = router
@@ -212,11 +222,12 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
         .merge(spec::swagger_ui())
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
-        .layer(CatchPanicLayer::custom(edge::panicked))
-        .layer(around)
-        .layer(CompressionLayer::new().compress_when(compress))
-        .layer(tower::util::option_layer(cors(&doors.cors_origins)));
+        .layer((
+            tower::util::option_layer(cors(&doors.cors_origins)),
+            CompressIfAsked(CompressionLayer::new().compress_when(compress)),
+            around,
+            DefaultBodyLimit::max(limits.max_body_bytes),
+        ));
     Routers { all, overloaded }
 }
 

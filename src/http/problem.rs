@@ -236,6 +236,11 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, Code::Timeout, detail)
     }
 
+    pub fn overloaded(detail: &str) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail);
+        Self { retry_after: Some(1), ..problem }
+    }
+
     pub fn unavailable(detail: &str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::StoreUnavailable, detail);
         Self { retry_after: Some(1), ..problem }
@@ -262,6 +267,7 @@ impl From<StoreError> for Problem {
                     "the store did not answer in time; a write may have been stored, and may be sent again";
                 Self::new(StatusCode::GATEWAY_TIMEOUT, Code::Timeout, detail)
             }
+            StoreError::Crowded => Self::overloaded("the store has more to do than it can; try again"),
             StoreError::Corrupt { .. } | StoreError::Internal(_) => {
                 tracing::error!(%error, "the store failed");
                 Self::internal()

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::App;
-use super::extract::{AnyBody, Query, split_names};
+use super::extract::{AnyBody, Query};
+use super::features::retracted;
 use super::problem::{Code, Problem, TableProblems};
 use super::schemas::ColumnByEntityType;
 use super::tables::{
@@ -22,7 +23,7 @@ use super::tables::{
 use super::values::FeatureValue;
 use crate::domain::name::{EntityType, FeatureServiceRef};
 use crate::domain::time::Span;
-use crate::service::read::BatchSelection;
+use crate::service::selection::{BatchSelection, split_names};
 use crate::service::training::{TrainingRequest, TrainingSet};
 use crate::table::read::{ReadError, Source};
 use crate::table::write::{WriteError, Writer, json_members};
@@ -59,6 +60,9 @@ pub struct TrainingSetRequest<'a> {
     /// How old by event time a value may be at the time of its row; goes before the schema's `max_age`.
     #[serde(default)]
     max_age: Option<Span>,
+    /// Values that were retracted, too, as if their run had not been undone.
+    #[serde(default)]
+    include_retracted: bool,
     /// Columns beside each feature's values.
     #[serde(default)]
     include: Vec<IncludeColumn>,
@@ -98,6 +102,8 @@ pub struct TrainingSetQuery {
     feature_service: Option<String>,
     /// How old by event time a value may be at the time of its row; goes before the schema's `max_age`.
     max_age: Option<Span>,
+    /// Values that were retracted, too, as if their run had not been undone.
+    include_retracted: bool,
     /// `event_timestamp`, `status` or both, separated by a comma: columns beside each feature's values.
     #[param(
         example = "event_timestamp,status",
@@ -172,6 +178,7 @@ fn of_document(
         features: None,
         feature_service: None,
         max_age: None,
+        include_retracted: false,
         include: None,
         format,
     } = query
@@ -190,6 +197,7 @@ fn of_document(
         timestamp_column: request.timestamp_column.unwrap_or_else(default_time),
         features: features(request.features, request.feature_service.as_deref())?,
         max_age: request.max_age,
+        retracted: retracted(request.include_retracted, true)?,
         beside: beside(&request.include),
     };
     Ok((request, format))
@@ -210,7 +218,12 @@ async fn of_table(
         };
         entity_columns.insert(EntityType::parse(entity_type.trim())?, column.trim().to_owned());
     }
-    let names = query.features.as_deref().map(split_names).transpose()?;
+    let names = query
+        .features
+        .as_deref()
+        .map(split_names)
+        .transpose()?
+        .map(|names| names.into_iter().map(str::to_owned).collect());
     let features = features(names, query.feature_service.as_deref())?;
     let bytes = body.into_bytes();
     let spine = tokio::task::spawn_blocking(move || read::whole(format, Source::Bytes(bytes), usize::MAX));
@@ -225,6 +238,7 @@ async fn of_table(
         timestamp_column: query.timestamp_column.unwrap_or_else(default_time),
         features,
         max_age: query.max_age,
+        retracted: retracted(query.include_retracted, true)?,
         beside: beside_of_query(query.include.as_deref())?,
     };
     Ok((request, wanted))

@@ -14,7 +14,7 @@ use crate::domain::record::Record;
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::domain::view::{Answer, Status};
-use crate::service::read::ProvenanceMap;
+use crate::service::answer::ProvenanceMap;
 
 /// The value of a feature, in the OpenAPI document.
 pub struct FeatureValue;
@@ -92,6 +92,10 @@ pub struct ValueMetadata<'a> {
     pub source: Option<&'a str>,
     #[schema(required)]
     pub run_id: Option<&'a str>,
+    /// When it was retracted, which only a read with `include_retracted` shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retracted_at: Option<Timestamp>,
     /// What kind of act wrote it; null where the record of it is no longer kept.
     #[schema(required)]
     pub kind: Option<Kind>,
@@ -110,7 +114,39 @@ impl<'a> ValueMetadata<'a> {
             age_seconds: now.seconds_since(record.event_timestamp),
             source: provenance.and_then(|p| p.source.as_deref()),
             run_id: provenance.and_then(|p| p.run_id.as_deref()),
+            retracted_at: record
+                .retraction
+                .as_ref()
+                .filter(|_| record.is_retracted())
+                .map(|mark| mark.undone.at),
             kind: provenance.map(|p| p.kind),
+        })
+    }
+}
+
+/// That a value was retracted: by which version, when, by whom and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RetractionNote<'a> {
+    /// The version that undid the run.
+    pub version: u64,
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The version since which it stands again, where the undo was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reinstated: Option<u64>,
+    /// Who undid the run (`actor`), in which job (`run_id`), and what was asked (`rollback`).
+    #[schema(value_type = Option<Provenance>, required)]
+    pub provenance: Option<&'a Provenance>,
+}
+
+impl<'a> RetractionNote<'a> {
+    pub fn of(record: &Record, provenance: &'a ProvenanceMap) -> Option<Self> {
+        let mark = record.retraction.as_ref()?;
+        Some(Self {
+            version: mark.undone.version,
+            at: mark.undone.at,
+            reinstated: mark.reinstated.map(|again| again.version),
+            provenance: provenance.get(&mark.undone.provenance),
         })
     }
 }
@@ -131,6 +167,9 @@ pub struct VersionedValue<'a> {
     /// Null where the record of it is no longer kept.
     #[schema(value_type = Option<Provenance>, required)]
     pub provenance: Option<&'a Provenance>,
+    /// That it was retracted, where its run was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retracted: Option<RetractionNote<'a>>,
 }
 
 impl<'a> VersionedValue<'a> {
@@ -142,6 +181,7 @@ impl<'a> VersionedValue<'a> {
             event_timestamp: record.event_timestamp,
             written_at: record.written_at,
             provenance: provenance.get(&record.provenance),
+            retracted: RetractionNote::of(record, provenance),
         }
     }
 }

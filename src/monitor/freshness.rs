@@ -1,7 +1,7 @@
 //! What is known of each feature: how new its newest value is, and how its reads end. A pipeline
 //! that died shows in both.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

@@ -1,11 +1,11 @@
 //! What is recorded while requests are answered.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use foldhash::HashMap;
 use metrics::{Histogram, histogram};
 
 use super::Cardinality;

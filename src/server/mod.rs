@@ -8,6 +8,7 @@ mod socket;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -65,6 +66,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("the audit log cannot be opened: {0}")]
     AuditLog(std::io::Error),
+    #[error("export_dir: {} cannot be used: {}", .0.display(), .1)]
+    ExportDir(PathBuf, std::io::Error),
     #[error("serving ended: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -101,6 +104,11 @@ pub async fn run(
     let mut store = FeatureStore::new(store, clock, config.settings(), embeddings, performance.clone());
     if let Some(backup) = backup {
         store = store.with_backup(backup);
+    }
+    if let Some(files) = config.export_files() {
+        let failed = |error| StartError::ExportDir(files.dir.clone(), error);
+        std::fs::create_dir_all(&files.dir).map_err(failed)?;
+        store = store.with_export_files(files);
     }
     let store = Arc::new(store);
     let webhook = config.webhook().map(Webhook::new).transpose().map_err(StartError::Webhook)?.map(Arc::new);

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::activity::{Activity, Patience};
+use crate::http::fresh_id;
 
 /// What an HTTP/2 client begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -72,16 +73,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Tells a client whose head never ended. It may not listen: nothing waits for that.
     fn answer_late_head(&mut self, context: &mut Context<'_>) {
-        const BODY: &str = r#"{"type":"urn:feature-store:problem:timeout","title":"Request Timeout","status":408,"detail":"the head of the request did not come in time","code":"timeout","request_id":""}"#;
         if self.protocol == Protocol::Http1 {
-            let answer = format!(
-                "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{BODY}",
-                BODY.len()
-            );
+            let answer = late_head(&String::from_utf8_lossy(&fresh_id()));
             let _ = Pin::new(&mut self.stream).poll_write(context, answer.as_bytes());
             let _ = Pin::new(&mut self.stream).poll_flush(context);
         }
     }
+}
+
+/// The whole answer, written by hand: there is no request that the routes could answer.
+fn late_head(id: &str) -> String {
+    let body = format!(
+        r#"{{"type":"urn:feature-store:problem:timeout","title":"Request Timeout","status":408,"detail":"the head of the request did not come in time","code":"timeout","request_id":"{id}"}}"#
+    );
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {

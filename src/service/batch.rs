@@ -381,13 +381,28 @@ fn group(
             },
         }
     }
-    for group in &mut groups {
-        let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
-        let features = wanted(entity_type, &rows, false);
-        if features != shape.features {
-            shape = Arc::new(Shape { names: names(&features), features });
+    // Of the last group that the shape was made for: its one row.
+    let mut like: Option<usize> = None;
+    for index in 0..groups.len() {
+        let group = &groups[index];
+        let is_like = like.is_some_and(|like| name_the_same(&groups[like], group));
+        if !is_like {
+            let rows: Vec<&Vec<FeatureEvent>> = group.rows.iter().map(|(_, events)| events).collect();
+            let features = wanted(entity_type, &rows, false);
+            if features != shape.features {
+                shape = Arc::new(Shape { names: names(&features), features });
+            }
+            like = Some(index);
         }
-        group.shape = shape.clone();
+        groups[index].shape = shape.clone();
     }
     groups
+}
+
+/// Whether both have one row each, of the same features in the same order.
+fn name_the_same(a: &Group, b: &Group) -> bool {
+    match (a.rows.as_slice(), b.rows.as_slice()) {
+        ([(_, a)], [(_, b)]) => a.iter().map(|event| &event.feature).eq(b.iter().map(|event| &event.feature)),
+        _ => false,
+    }
 }

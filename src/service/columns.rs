@@ -31,6 +31,8 @@ pub struct Columns {
     fields: Fields,
     /// `None` where every column is stored, and then `fields` are the columns.
     on_read: Option<OnRead>,
+    /// Whether the schema says of any column how old its value may be.
+    has_max_age: bool,
 }
 
 /// How columns that are not all stored are put together.
@@ -93,35 +95,38 @@ impl Columns {
             (name, feature_type)
         };
         let fields = fields.into_iter().map(typed).collect();
-        Self { entity_type, places, fields, on_read }
+        let has_max_age = places.iter().any(|place| entity_type.features[*place].max_age.is_some());
+        Self { entity_type, places, fields, on_read, has_max_age }
     }
 
     /// Without the features that follow from others, which nobody can write.
-    pub fn stored_only(self) -> Self {
+    pub fn stored_only(&self) -> Self {
         let written = |place: &usize| {
             let computation = self.entity_type.computation(&self.entity_type.features[*place].name);
-            computation.is_none_or(|computed| {
-                !computed.on_read
-                    && computed.inputs.iter().any(|input| matches!(input.source, Source::Raw(_)))
-            })
+            computation.is_none_or(Computed::takes_raw)
         };
         let places = self.places.iter().copied().filter(written).collect();
-        Self::new(self.entity_type, places)
+        Self::new(self.entity_type.clone(), places)
     }
 
     /// Without the features that are computed when they are read, which have no history.
-    pub fn kept_only(self) -> Self {
+    pub fn kept_only(&self) -> Self {
         let kept = |place: &usize| {
             let computation = self.entity_type.computation(&self.entity_type.features[*place].name);
             computation.is_none_or(|computed| !computed.on_read)
         };
         let places = self.places.iter().copied().filter(kept).collect();
-        Self::new(self.entity_type, places)
+        Self::new(self.entity_type.clone(), places)
     }
 
     /// Places in the schema's list of features.
     pub fn places(&self) -> &[usize] {
         &self.places
+    }
+
+    /// How many columns there are.
+    pub fn width(&self) -> usize {
+        self.places.len()
     }
 
     pub fn names(&self) -> impl ExactSizeIterator<Item = &FeatureName> {
@@ -130,6 +135,15 @@ impl Columns {
 
     pub fn features(&self) -> impl ExactSizeIterator<Item = &CompiledFeature> {
         self.places.iter().map(|place| &self.entity_type.features[*place])
+    }
+
+    pub fn feature(&self, column: usize) -> Option<&CompiledFeature> {
+        self.places.get(column).map(|place| &self.entity_type.features[*place])
+    }
+
+    /// Whether the schema says of any column how old its value may be.
+    pub fn has_max_age(&self) -> bool {
+        self.has_max_age
     }
 
     /// What the store is asked for.

@@ -88,13 +88,14 @@ impl FeatureStore {
         let _timed = compute.store.then(timed);
         let event = compute.row.event_timestamp.unwrap_or(now);
         let (row, raw) = self.split_raw(&entity_type, compute.row)?;
-        let events = if row.features.is_empty() {
-            Vec::new()
+        let (entity_type, events) = if row.features.is_empty() {
+            (entity_type, Vec::new())
         } else {
-            let (_, mut checked) =
+            // What nobody had declared is registered by now, and the type is another one.
+            let (entity_type, mut checked) =
                 self.check_rows(&entity.entity_type, std::slice::from_ref(&row), now).await?;
             match checked.pop() {
-                Some(Ok(events)) => events,
+                Some(Ok(events)) => (entity_type, events),
                 Some(Err(violations)) => return Err(ServiceError::ValidationFailed(violations)),
                 None => return Err(ServiceError::Internal("a row went missing".to_owned())),
             }

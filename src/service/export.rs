@@ -9,16 +9,18 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::FeatureStore;
+use super::answer::{EntityAnswer, TypeAnswer, answer_fields};
 use super::columns::{Columns, Request};
 use super::error::ServiceError;
 use super::frame::{Beside, FeatureColumns, width};
-use super::read::{EntityAnswer, ReadOptions, Selection, TypeAnswer, When, answer_fields};
+use super::read::{ReadOptions, When};
+use super::selection::Selection;
 use super::walk::Walk;
 use crate::domain::name::{EntityId, EntityKey, EntityType};
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::{self, Answer};
+use crate::domain::view::{self, Answer, Retracted};
 use crate::store::Load;
 use crate::table::columns::{ColumnBuilder, field};
 
@@ -37,6 +39,8 @@ pub struct ExportRequest {
     pub as_of: Option<Timestamp>,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
+    /// Whether the past is told with what was retracted.
+    pub retracted: Retracted,
     /// A row for every version that is kept instead of one for every entity.
     pub history: bool,
     pub beside: Beside,
@@ -44,10 +48,18 @@ pub struct ExportRequest {
     pub ordered: bool,
 }
 
+/// A table that is made batch by batch.
+pub trait Batches: Send + 'static {
+    fn schema(&self) -> &SchemaRef;
+
+    /// The next rows; none at the end. A batch may be empty.
+    fn next(&mut self) -> impl Future<Output = Result<Option<RecordBatch>, ServiceError>> + Send;
+}
+
 /// An export that is under way.
 pub struct Export {
     store: Arc<FeatureStore>,
-    columns: Columns,
+    columns: Arc<Columns>,
     walk: Walk,
     options: ReadOptions,
     schema: SchemaRef,
@@ -60,7 +72,7 @@ impl FeatureStore {
     pub async fn export(self: &Arc<Self>, request: ExportRequest) -> Result<Export, ServiceError> {
         let mut columns = self.columns(&request.entity_type, &request.selection).await?;
         if request.history {
-            columns = with_history(columns, &request.selection)?;
+            columns = with_history(&columns, &request.selection)?;
         }
         let walk = match request.entity_ids {
             Some(ids) => Walk::named(ids, request.ordered),
@@ -70,10 +82,12 @@ impl FeatureStore {
         let schema = Arc::new(Schema::new(rows.fields()));
         let options = ReadOptions {
             when: request.as_of.map_or(When::Now, When::AsOf),
+            retracted: request.retracted,
             max_age: request.max_age,
             metadata: false,
             context: Vec::new(),
             no_cache: true,
+            request_id: None,
         };
         let past = request.history || request.as_of.is_some();
         let of_feature = |feature: &crate::domain::compiled::CompiledFeature| {
@@ -93,32 +107,31 @@ impl FeatureStore {
 pub fn table(read: &TypeAnswer, beside: Beside) -> Result<RecordBatch, ServiceError> {
     let mut rows = Rows::new(&read.columns, false, beside);
     let schema = Arc::new(Schema::new(rows.fields()));
-    for entity in &read.entities {
+    for entity in read.judged().iter() {
         rows.push(&entity.entity_id, None, &entity.answers)?;
     }
     RecordBatch::try_new(schema, rows.finish()).map_err(|error| ServiceError::Internal(error.to_string()))
 }
 
 /// Features that are computed when they are read have no history to export.
-fn with_history(columns: Columns, selection: &Selection) -> Result<Columns, ServiceError> {
+fn with_history(columns: &Columns, selection: &Selection) -> Result<Arc<Columns>, ServiceError> {
     let asked = columns.names().len();
     let entity_type = columns.entity_type.name().clone();
     let kept = columns.kept_only();
     if kept.names().len() == asked || (*selection == Selection::All && asked > 0) {
-        return Ok(kept);
+        return Ok(Arc::new(kept));
     }
     Err(ServiceError::InvalidRequest(format!(
         "some of these features of {entity_type} are computed when they are read and have no history: leave them out, or export without history"
     )))
 }
 
-impl Export {
-    pub fn schema(&self) -> &SchemaRef {
+impl Batches for Export {
+    fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The next rows; none at the end. A batch may be empty.
-    pub async fn next(&mut self) -> Result<Option<RecordBatch>, ServiceError> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, ServiceError> {
         let entity_type = self.columns.entity_type.name().clone();
         let ids = self.walk.next(self.store.store.as_ref(), &entity_type, self.page).await?;
         if ids.is_empty() {
@@ -153,7 +166,9 @@ impl Export {
         let batch = RecordBatch::try_new(self.schema.clone(), self.rows.finish());
         batch.map(Some).map_err(|error| ServiceError::Internal(error.to_string()))
     }
+}
 
+impl Export {
     /// The versions of an entity: what was known with each of them of the time of its event.
     fn push_versions(&mut self, entity_id: &EntityId, records: &EntityRecords) -> Result<(), ServiceError> {
         let until = match self.options.when {
@@ -164,7 +179,11 @@ impl Export {
             .features
             .iter()
             .enumerate()
-            .flat_map(|(feature, records)| records.newest_first().map(move |record| (feature, record)))
+            .flat_map(|(feature, records)| {
+                records.newest_first().map(move |record| (feature, records, record))
+            })
+            .filter(|(_, records, record)| view::is_seen(records, record, self.options.retracted))
+            .map(|(feature, _, record)| (feature, record))
             .collect();
         todo.sort_unstable_by_key(|(_, record)| record.version);
         let mut known =
@@ -173,23 +192,20 @@ impl Export {
         for written_together in todo.chunk_by(|(_, a), (_, b)| a.version == b.version) {
             let mut moments = BTreeSet::new();
             for (feature, record) in written_together {
-                known[*feature].history.get_or_insert_default().push((*record).clone());
+                // Which of them are told was decided above.
+                let told = Record { retraction: None, ..(*record).clone() };
+                known[*feature].history.get_or_insert_default().push(told);
                 if record.event_timestamp <= until {
                     moments.insert(Moment::of(record));
                 }
             }
             for moment in moments {
-                // What was retracted is what no read of the past answers with.
-                let stands = |records: &FeatureRecords| {
-                    view::record_as_of(records, moment.event_timestamp).map(Moment::of) == Some(moment)
-                };
-                if known.iter().any(stands) {
-                    let features = self.columns.field_features().zip(&known);
-                    let answers = features.map(|(feature, records)| {
-                        view::as_of(feature, records, moment.event_timestamp, self.options.max_age)
-                    });
-                    rows.push((moment, answers.collect()));
-                }
+                let at = moment.event_timestamp;
+                let features = self.columns.field_features().zip(&known);
+                let answers = features.map(|(feature, records)| {
+                    view::as_of(feature, records, at, self.options.max_age, Retracted::Hidden)
+                });
+                rows.push((moment, answers.collect()));
             }
         }
         rows.sort_by_key(|(moment, _)| *moment);

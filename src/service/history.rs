@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::FeatureStore;
+use super::answer::{ProvenanceMap, check_version, whole};
 use super::columns::Columns;
 use super::compile::compile;
 use super::error::ServiceError;
-use super::read::{ProvenanceMap, Selection, check_version, whole};
+use super::selection::Selection;
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{Computed, Source};
 use crate::domain::name::{EntityKey, FeatureName, FeatureRef};
+use crate::domain::provenance::ProvenanceId;
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::value::{FeatureType, Value};
-use crate::domain::view::{record_as_of, record_at_version};
+use crate::domain::view::{Retracted, record_as_of, record_at_version};
 use crate::trace;
 
 /// One version of an entity: what was written together.
@@ -84,7 +86,7 @@ impl FeatureStore {
         limit: usize,
     ) -> Result<Versions, ServiceError> {
         let _span = trace::enter("service.versions").about(&entity.entity_type);
-        let (columns, loaded) = self.load_history(entity, &Selection::All).await?;
+        let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         let mut by_version: BTreeMap<Version, Vec<(FeatureName, Record)>> = BTreeMap::new();
         for (name, records) in columns.names().zip(&loaded.features) {
@@ -96,7 +98,7 @@ impl FeatureStore {
         let newest = by_version.into_iter().rev().take(limit);
         let entries: Vec<VersionEntry> =
             newest.map(|(version, features)| VersionEntry { version, features }).collect();
-        let ids = entries.iter().flat_map(|entry| &entry.features).map(|(_, record)| record.provenance);
+        let ids = entries.iter().flat_map(|entry| &entry.features).flat_map(|(_, record)| behind(record));
         let provenance = self.provenance_of(ids).await?;
         Ok(Versions { current, entries, more, provenance })
     }
@@ -104,7 +106,7 @@ impl FeatureStore {
     /// What changed from one version to another.
     pub async fn diff(&self, entity: &EntityKey, from: Version, to: Version) -> Result<Diff, ServiceError> {
         let _span = trace::enter("service.diff").about(&entity.entity_type);
-        let (columns, loaded) = self.load_history(entity, &Selection::All).await?;
+        let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         check_version(from, current)?;
         check_version(to, current)?;
@@ -129,17 +131,18 @@ impl FeatureStore {
     /// The lineage of one feature of an entity.
     pub async fn lineage(&self, entity: &EntityKey, feature: &FeatureName) -> Result<Lineage, ServiceError> {
         let _span = trace::enter("service.lineage").about(&entity.entity_type);
-        let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.to_string()])).await?;
+        let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.as_str()])).await?;
         let entity_type = named.entity_type.clone();
         let computation = entity_type.computation(feature);
-        let inputs: Vec<FeatureName> = computation.map(input_features).unwrap_or_default();
-        let names = std::iter::once(feature).chain(&inputs).map(ToString::to_string).collect();
+        let inputs: Vec<FeatureName> =
+            computation.map(|computed| computed.input_features().cloned().collect()).unwrap_or_default();
+        let names = std::iter::once(feature).chain(&inputs).map(FeatureName::as_str).collect();
         let (columns, loaded) = self.load_history(entity, &Selection::Names(names)).await?;
         found(entity, &loaded)?;
         let by_name: HashMap<&FeatureName, &FeatureRecords> = columns.names().zip(&loaded.features).collect();
         let empty = FeatureRecords::default();
         let records = by_name.get(feature).copied().unwrap_or(&empty);
-        let provenance = self.provenance_of(records.newest_first().map(|record| record.provenance)).await?;
+        let provenance = self.provenance_of(records.newest_first().flat_map(behind)).await?;
         let current = records.current.as_ref().map(|current| current.record.clone());
         let computed_from = match (computation, &current) {
             (Some(computed), Some(current)) => {
@@ -162,8 +165,10 @@ impl FeatureStore {
             }
             _ => None,
         };
-        let dependents =
-            entity_type.computed().iter().filter(|computed| input_features(computed).contains(feature));
+        let dependents = entity_type
+            .computed()
+            .iter()
+            .filter(|computed| computed.input_features().any(|of| of == feature));
         let used_by_features = dependents.map(|computed| FeatureRef {
             entity_type: entity.entity_type.clone(),
             feature: computed.feature.clone(),
@@ -202,23 +207,15 @@ impl FeatureStore {
         }
     }
 
-    pub(super) async fn load_history(
+    pub(super) async fn load_history<S: AsRef<str>>(
         &self,
         entity: &EntityKey,
-        selection: &Selection,
+        selection: &Selection<S>,
     ) -> Result<(Columns, EntityRecords), ServiceError> {
         let columns = self.columns(&entity.entity_type, selection).await?.kept_only();
         let loaded = self.load_one(entity, columns.fields(), true).await?;
         Ok((columns, loaded))
     }
-}
-
-fn input_features(computed: &Computed) -> Vec<FeatureName> {
-    let features = computed.inputs.iter().filter_map(|input| match &input.source {
-        Source::Feature(name) => Some(name.clone()),
-        Source::Raw(_) | Source::Context(_) | Source::Now => None,
-    });
-    features.collect()
 }
 
 fn raw_inputs(computed: &Computed) -> Vec<String> {
@@ -227,6 +224,12 @@ fn raw_inputs(computed: &Computed) -> Vec<String> {
         Source::Feature(_) | Source::Context(_) | Source::Now => None,
     });
     raw.collect()
+}
+
+/// Who wrote a record, and who retracted it.
+fn behind(record: &Record) -> impl Iterator<Item = ProvenanceId> {
+    let mark = record.retraction.as_ref().map(|mark| mark.undone.provenance);
+    std::iter::once(record.provenance).chain(mark)
 }
 
 /// The version of an entity that is there.
@@ -255,5 +258,8 @@ pub(super) fn values_as_of(
     records: &[FeatureRecords],
     at: crate::domain::time::Timestamp,
 ) -> Vec<Option<Value>> {
-    records.iter().map(|records| record_as_of(records, at).and_then(|record| record.value.clone())).collect()
+    records
+        .iter()
+        .map(|records| record_as_of(records, at, Retracted::Hidden).and_then(|record| record.value.clone()))
+        .collect()
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ServiceError;
 use super::principal::{self, on_behalf};
+use super::undo_report::UndoReport;
 use crate::clock::Clock;
 use crate::domain::name::EntityType;
 use crate::domain::time::{Span, Timestamp};
@@ -42,7 +43,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         match self {
             Self::Queued | Self::Running => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted => true,
@@ -82,6 +83,9 @@ pub struct Job {
     /// Why it failed as a whole.
     #[schema(required)]
     pub error: Option<String>,
+    /// Of a job that undoes a run: what it did so far, or would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<UndoReport>,
 }
 
 /// A job as the store keeps it.
@@ -101,6 +105,7 @@ pub struct Progress {
     changed: AtomicU64,
     failed: AtomicU64,
     errors: Mutex<Vec<String>>,
+    undo: Mutex<Option<UndoReport>>,
     cancelled: AtomicBool,
 }
 
@@ -136,6 +141,11 @@ impl Progress {
         if errors.len() < ERROR_SAMPLES {
             errors.push(what);
         }
+    }
+
+    /// Adds to the report of a job that undoes a run.
+    pub fn report_undo(&self, add: impl FnOnce(&mut UndoReport)) {
+        add(self.undo.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default());
     }
 
     /// Whether it is to stop at the next good place.
@@ -188,6 +198,7 @@ impl Jobs {
             rate: 0,
             errors: Vec::new(),
             error: None,
+            undo: None,
         };
         self.save(&job).await?;
         let progress = Arc::new(Progress { id: job.id.clone(), ..Progress::default() });
@@ -266,6 +277,7 @@ impl Jobs {
         job.changed = progress.changed.load(Ordering::Relaxed);
         job.failed = progress.failed.load(Ordering::Relaxed);
         job.errors.clone_from(&progress.errors.lock().unwrap_or_else(PoisonError::into_inner));
+        job.undo.clone_from(&progress.undo.lock().unwrap_or_else(PoisonError::into_inner));
         let seconds = job.started_at.map_or(0.0, |at| job.updated_at.seconds_since(at));
         job.rate = (job.processed as f64 / seconds.max(0.001)) as u64;
     }
@@ -276,7 +288,7 @@ impl Jobs {
         Ok(jobs.into_iter().filter(|job| may_see(&job.subject)).collect())
     }
 
-    async fn all(&self) -> Result<Vec<Job>, ServiceError> {
+    pub(super) async fn all(&self) -> Result<Vec<Job>, ServiceError> {
         let now = self.clock.now();
         let mut jobs = Vec::new();
         for (id, note) in self.store.jobs().await? {

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use metrics::{Counter, counter, gauge};
 
-use super::columns::Columns;
-use super::read::EntityAnswer;
+use super::answer::TypeAnswer;
 use crate::domain::compiled::SharedEntityType;
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityType, FeatureName};
@@ -87,20 +86,22 @@ impl Meters {
     }
 
     /// Counts the features of a read; those of the present say how fresh their features are.
-    pub fn read(&self, columns: &Columns, entities: &[EntityAnswer], present: bool) {
+    pub fn read(&self, read: &TypeAnswer, present: bool) {
+        let columns = &read.columns;
         let recorder = self.performance.as_ref().map(|of| (of, of.of_type(columns.entity_type.name())));
         let fresh = recorder.as_ref().filter(|_| present);
         let table = fresh.and_then(|(of, recorder)| of.features_of(recorder, &columns.entity_type));
         let mut sum = Reads::default();
+        let rest: Vec<usize> = (0..read.len()).filter(|row| read.members(*row).is_none()).collect();
         for (column, place) in columns.places().iter().enumerate() {
-            let (mut reads, mut newest) = (Reads::default(), None);
-            for answer in entities.iter().filter_map(|entity| entity.answers.get(column)) {
-                reads.0[answer.status as usize] += 1;
-                newest = newest.max(answer.record.as_ref().map(|record| record.event_timestamp));
+            let mut reads = Reads::default();
+            reads.0[Status::Present as usize] = (read.len() - rest.len()) as u64;
+            for row in &rest {
+                reads.0[read.status(*row, column) as usize] += 1;
             }
             sum.add(reads);
             if let Some(feature) = table.as_ref().and_then(|table| table.by_place.get(*place)?.as_ref()) {
-                feature.read(&reads, newest);
+                feature.read(&reads, read.newest_event(column));
             }
         }
         for (counter, count) in self.reads.iter().zip(sum.0).filter(|(_, count)| *count > 0) {

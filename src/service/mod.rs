@@ -1,6 +1,7 @@
 //! The use cases. They check what was asked against the registry, load what the rules need, let
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
+pub mod answer;
 pub mod backup;
 pub mod batch;
 pub mod columns;
@@ -10,6 +11,7 @@ pub mod embeddings;
 pub mod entities;
 pub mod error;
 pub mod export;
+pub mod export_file;
 pub mod frame;
 pub mod history;
 pub mod import;
@@ -22,9 +24,13 @@ pub mod read;
 pub mod registry;
 pub mod rollback;
 pub mod rows;
+pub mod selection;
+pub mod serving_log;
 pub mod snapshot;
 mod spine;
 pub mod training;
+pub mod undo;
+pub mod undo_report;
 mod walk;
 pub mod watch;
 pub mod write;
@@ -43,10 +49,14 @@ use crate::store::{Backup, Store, StoreError};
 
 use self::backup::Backups;
 use self::embeddings::EmbeddingProvider;
+use self::error::ServiceError;
+use self::export_file::ExportFiles;
 use self::jobs::Jobs;
 use self::locks::EntityLocks;
 use self::meters::Meters;
 use self::registry::Registry;
+use self::selection::Resolved;
+use self::serving_log::ServingLog;
 
 /// What the use cases need of the configuration.
 #[derive(Clone, Debug)]
@@ -80,6 +90,7 @@ pub struct FeatureStore {
     cache: Option<Arc<NearCache>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
+    resolved: Resolved,
     settings: Settings,
     locks: EntityLocks,
     meters: Meters,
@@ -89,6 +100,9 @@ pub struct FeatureStore {
     imports: Semaphore,
     /// `None`: the store is copied by others.
     backups: Option<Backups>,
+    serving_log: ServingLog,
+    /// `None`: exports are not kept.
+    export_files: Option<ExportFiles>,
 }
 
 impl FeatureStore {
@@ -104,12 +118,14 @@ impl FeatureStore {
         let (locks, meters) = (EntityLocks::default(), Meters::new(performance));
         let jobs = Arc::new(Jobs::new(store.clone(), clock.clone(), settings.exclusive_store));
         let cache = settings.cache.map(|config| NearCache::new(&*store, config, clock.clone()));
+        let serving_log = ServingLog::start(store.clone());
         let imports = Semaphore::new(import::CONCURRENT_IMPORTS);
         Self {
             store,
             cache,
             clock,
             registry,
+            resolved: Resolved::default(),
             settings,
             locks,
             meters,
@@ -117,12 +133,20 @@ impl FeatureStore {
             jobs,
             imports,
             backups: None,
+            serving_log,
+            export_files: None,
         }
     }
 
     /// With a store that can be asked for a copy.
     pub fn with_backup(mut self, store: Arc<dyn Backup>) -> Self {
         self.backups = Some(Backups::new(store));
+        self
+    }
+
+    /// With a place where exports are kept as files.
+    pub fn with_export_files(mut self, files: ExportFiles) -> Self {
+        self.export_files = Some(files);
         self
     }
 
@@ -173,13 +197,15 @@ impl FeatureStore {
         self.store.describe().await
     }
 
-    /// Frees what has expired, where the store does not do so by itself.
-    pub async fn reap(&self) -> Result<usize, StoreError> {
-        self.store.reap(self.clock.now()).await
+    /// Frees what has expired, where the store does not do so by itself, and the files of exports.
+    pub async fn reap(&self) -> Result<usize, ServiceError> {
+        let swept = self.sweep_exports().await;
+        Ok(self.store.reap(self.clock.now()).await? + swept?)
     }
 
     /// Finishes what is under way and closes the store.
     pub async fn close(&self) {
+        self.serving_log.flush().await;
         self.store.close().await;
     }
 }

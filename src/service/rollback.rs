@@ -1,10 +1,11 @@
 //! Going back without erasing anything: old values are written anew, as a version of their own.
 
 use super::FeatureStore;
+use super::answer::check_version;
 use super::columns::Columns;
 use super::error::ServiceError;
 use super::history::{values_as_of, values_at};
-use super::read::{Selection, check_version};
+use super::selection::Selection;
 use super::write::{Origin, Precondition, Written, names, wanted};
 use crate::domain::derive::RawInputs;
 use crate::domain::draft::{Draft, FeatureEvent, Intent, Outcome, Stamp};
@@ -85,7 +86,7 @@ impl FeatureStore {
             RollbackTarget::Version(version) => (Some(version), None),
             RollbackTarget::Timestamp(at) => (None, Some(at)),
         };
-        let note = RollbackNote { to_version, to_timestamp, reason: rollback.reason.clone() };
+        let note = RollbackNote { to_version, to_timestamp, run: None, reason: rollback.reason.clone() };
         let entity_type = columns.entity_type.clone();
         let provenance = origin.provenance(Kind::Rollback, entity_type.registered.schema_version, Some(note));
         self.act(entity, &columns, &provenance, precondition, |loaded| {
@@ -100,7 +101,7 @@ impl FeatureStore {
     pub async fn delete_features(
         &self,
         entity: &EntityKey,
-        names: Vec<String>,
+        names: Vec<&str>,
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
@@ -157,7 +158,7 @@ impl FeatureStore {
     pub async fn erase_features(
         &self,
         entity: &EntityKey,
-        names: Vec<String>,
+        names: Vec<&str>,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
         let _span = trace::enter("service.erase_features").about(&entity.entity_type);

@@ -1,7 +1,9 @@
 //! The registry as it is held in memory: immutable, shared, swapped as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::compile::compile;
 use crate::domain::compiled::{Defaults, SharedEntityType};

@@ -9,17 +9,18 @@ use arrow_select::take::take;
 use indexmap::IndexMap;
 
 use super::FeatureStore;
+use super::answer::EntityAnswer;
 use super::columns::{Columns, Request};
 use super::error::ServiceError;
 use super::frame::{Beside, FeatureColumns, width};
-use super::read::{BatchSelection, EntityAnswer, Selection};
+use super::selection::{BatchSelection, Selection};
 use super::spine::Spine;
 use crate::domain::compiled::CompiledFeature;
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureRef};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
-use crate::domain::view::{self, Answer, Status};
+use crate::domain::view::{self, Answer, Retracted, Status};
 use crate::store::Load;
 use crate::trace;
 
@@ -42,6 +43,8 @@ pub struct TrainingRequest {
     pub features: BatchSelection,
     /// Goes before the schema's.
     pub max_age: Option<Span>,
+    /// Whether the past is told with what was retracted.
+    pub retracted: Retracted,
     pub beside: Beside,
 }
 
@@ -197,8 +200,9 @@ fn check_names(fields: &[Arc<Field>]) -> Result<(), ServiceError> {
 
 /// The join of one entity type while it is made.
 struct Join {
-    columns: Columns,
+    columns: Arc<Columns>,
     max_age: Option<Span>,
+    retracted: Retracted,
     /// The different answers, per feature. The first is that there is nothing.
     answers: Vec<FeatureColumns>,
     /// Per feature, which answer each row has.
@@ -213,7 +217,7 @@ struct Join {
 type Same = (Status, Option<(Timestamp, Version)>);
 
 impl Join {
-    fn new(columns: Columns, request: &TrainingRequest, rows: usize, left: usize) -> Self {
+    fn new(columns: Arc<Columns>, request: &TrainingRequest, rows: usize, left: usize) -> Self {
         let entity_type = columns.entity_type.name();
         let answers = columns.features().map(|feature| {
             let name = format!("{entity_type}.{}", feature.name);
@@ -222,7 +226,15 @@ impl Join {
         let answers: Vec<FeatureColumns> = answers.collect();
         let rows = vec![vec![0; rows]; answers.len()];
         let largest_of = vec![8; answers.len()];
-        let mut join = Self { columns, max_age: request.max_age, answers, rows, left, largest_of };
+        let mut join = Self {
+            columns,
+            max_age: request.max_age,
+            retracted: request.retracted,
+            answers,
+            rows,
+            left,
+            largest_of,
+        };
         let nothing = Answer::not_found();
         // Null fits every column.
         join.answers.iter_mut().for_each(|column| {
@@ -233,7 +245,8 @@ impl Join {
 
     fn as_of<'a>(&'a self, records: &'a EntityRecords, at: Timestamp) -> impl Iterator<Item = Answer> + 'a {
         let features = self.columns.field_features().zip(&records.features);
-        features.map(move |(feature, records)| view::as_of(feature, records, at, self.max_age))
+        features
+            .map(move |(feature, records)| view::as_of(feature, records, at, self.max_age, self.retracted))
     }
 
     /// Answers rows of one entity, in the order of their times, from what is stored.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use metrics::{Counter, Histogram, counter, histogram};
 
+use super::log::{LogBounds, LogEntry, LogRange};
 use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
@@ -24,6 +25,7 @@ pub struct Metered {
     provenance: Meter,
     registry: Meter,
     jobs: Meter,
+    serving_log: Meter,
     ping: Meter,
 }
 
@@ -47,7 +49,7 @@ impl Meter {
             StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout => {
                 self.performance.count(Tally::StoreFailures, 1);
             }
-            StoreError::Corrupt { .. } | StoreError::Internal(_) => {}
+            StoreError::Crowded | StoreError::Corrupt { .. } | StoreError::Internal(_) => {}
         }
         let kind = error.kind();
         let errors: Counter =
@@ -78,6 +80,7 @@ impl Metered {
             provenance: meter("provenance"),
             registry: meter("registry"),
             jobs: meter("jobs"),
+            serving_log: meter("serving_log"),
             ping: meter("ping"),
         }
     }
@@ -150,6 +153,28 @@ impl Store for Metered {
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         self.jobs.measure(self.store.delete_jobs(ids)).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        self.serving_log.measure(self.store.append_log(log, entries, bounds)).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.serving_log.measure(self.store.read_log(log, range, limit)).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        self.serving_log.measure(self.store.delete_log(log)).await
     }
 
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {

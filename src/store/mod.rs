@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod embedded;
 pub mod guarded;
+pub mod log;
 pub mod metered;
 pub mod redis;
 pub mod traced;
@@ -19,8 +20,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::log::{LogBounds, LogEntry, LogRange};
 use self::watch::{Told, Watcher};
-use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords, Head};
 use crate::domain::time::Timestamp;
@@ -121,6 +123,9 @@ pub enum StoreError {
     /// It did not answer in time. A commit may have been carried out or not.
     #[error("the store did not answer in time")]
     Timeout,
+    /// It has more to do than it can. It was not asked.
+    #[error("the store has more to do than it can")]
+    Crowded,
     /// What is stored under a key cannot be read.
     #[error("the store holds something unreadable under {key:?}, field {field:?}: {reason}")]
     Corrupt { key: String, field: String, reason: String },
@@ -136,6 +141,7 @@ impl StoreError {
             Self::Unavailable(_) => "unavailable",
             Self::Interrupted(_) => "interrupted",
             Self::Timeout => "timeout",
+            Self::Crowded => "crowded",
             Self::Corrupt { .. } => "corrupt",
             Self::Internal(_) => "internal",
         }
@@ -208,6 +214,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets jobs; ids that are not there are no error.
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError>;
+
+    /// Appends to the log of what a feature service served, and lets go of what is past its bounds. An
+    /// entry that is there already, by time and id, is not appended twice.
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError>;
+
+    /// The first entries of a part of a log, at most `limit`, in the order of time and id.
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Removes a log; one that is not there is no error.
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError>;
 
     /// Frees what no longer has to be kept at `now`, a bounded amount a call; says how many
     /// entities, histories and provenance records went. A store that does this by itself has

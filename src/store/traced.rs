@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::log::{LogBounds, LogEntry, LogRange};
 use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
@@ -114,6 +115,29 @@ impl Store for Traced {
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         self.trace("store.delete_jobs", ids.len(), self.store.delete_jobs(ids)).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        let appended = self.store.append_log(log, entries, bounds);
+        self.trace("store.append_log", entries.len(), appended).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.trace("store.read_log", limit, self.store.read_log(log, range, limit)).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        self.trace("store.delete_log", 1, self.store.delete_log(log)).await
     }
 
     async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {

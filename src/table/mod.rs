@@ -44,6 +44,15 @@ impl Format {
         }
     }
 
+    /// The format that the ending of a file's name tells.
+    pub fn from_ending(file: &std::path::Path) -> Option<Self> {
+        match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "arrows" | "ipc" => Some(Self::Arrow),
+            "jsonl" => Some(Self::Ndjson),
+            ending => Self::from_name(ending),
+        }
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
@@ -65,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_found_by_name_and_by_media_type() {
+    fn formats_are_found_by_name_by_ending_and_by_media_type() {
         for format in Format::ALL {
             assert_eq!(Format::from_name(format.name()), Some(format));
             assert_eq!(Format::from_media_type(format.media_type()), Some(format));
@@ -73,5 +82,10 @@ mod tests {
         assert_eq!(Format::from_media_type("Text/CSV"), Some(Format::Csv));
         assert_eq!(Format::from_media_type("application/ndjson; charset=utf-8"), Some(Format::Ndjson));
         assert_eq!(Format::from_media_type("text/html"), None);
+        for (file, format) in
+            [("a.b.CSV", Some(Format::Csv)), ("x.jsonl", Some(Format::Ndjson)), ("csv", None)]
+        {
+            assert_eq!(Format::from_ending(file.as_ref()), format);
+        }
     }
 }

@@ -302,3 +302,21 @@ fn agrees(features: &Value) {
     assert_eq!(number("doubled"), doubled, "{features}");
     assert_eq!(number("sum"), doubled.map(|doubled| doubled + number("tax").unwrap_or(0.0)), "{features}");
 }
+
+/// Found by the fuzz target of requests: it was answered with 500.
+#[tokio::test]
+async fn a_feature_that_nobody_declared_is_registered_by_the_computation_that_brings_it() {
+    let server = On::Embedded.server().await;
+    let schema = json!({
+        "features": {
+            "price": {"type": "float64"},
+            "twice": {"type": "float64", "computed": {"function": "twice"}},
+        },
+        "transformations": "def twice(price):\n    return price * 2\n",
+    });
+    server.declare("product", schema).await;
+    let body = json!({"raw": {"price": 2, "weight": 1}, "store": true});
+    let answer = server.post("/v1/entities/product/1/compute", &body).await.ok();
+    assert_eq!(answer["features"]["twice"], 4.0);
+    assert_eq!(answer["outcomes"]["weight"], "applied");
+}

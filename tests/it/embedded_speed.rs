@@ -35,6 +35,7 @@ fn write(key: &EntityKey, version: u64) -> Commit {
             } else {
                 Vec::new()
             },
+            rewrites_history: false,
             history_limit: 9,
             retain_until: Some(later(now, 3_600_000)),
         }

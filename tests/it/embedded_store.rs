@@ -54,6 +54,7 @@ fn write(key: &EntityKey, expected: Option<Head>, value: i64, retain_until: Opti
     let change = FeatureChange {
         feature: feature("n"),
         superseded: if version > 1 { vec![record(None, now(), version - 1)] } else { Vec::new() },
+        rewrites_history: false,
         current: CurrentChange::Set(current),
         history_limit: 9,
         retain_until,
@@ -124,6 +125,7 @@ async fn everything_is_there_after_closing_and_after_dropping() {
             feature: feature("long"),
             current: CurrentChange::Set(current(Some(long.clone()), now(), commit.head.version)),
             superseded: Vec::new(),
+            rewrites_history: false,
             history_limit: 0,
             retain_until: None,
         });

@@ -1,7 +1,7 @@
 //! Malformed requests whose path is right and whose body is not.
 
 use crate::malformed_cases::{
-    BATCH_READ, BATCH_WRITE, Case, INVALID, LARGE, LOOSE, REFUSED, ROLLBACK, WRITE, case,
+    BATCH_READ, BATCH_WRITE, Case, INVALID, LARGE, LOOSE, REFUSED, ROLLBACK, UNDO, WRITE, case,
 };
 
 pub fn broken_bodies() -> Vec<Case> {
@@ -234,6 +234,14 @@ pub fn wrong_members(future: &str) -> Vec<Case> {
         (ROLLBACK, "{\"to_timestamp\": \"yesterday\"}", INVALID),
         (ROLLBACK, "{\"to_version\": 1, \"features\": \"price\"}", INVALID),
         (ROLLBACK, "{\"to_version\": 1, \"dry\": true}", INVALID),
+        (UNDO, "[1]", INVALID),
+        (UNDO, "{}", INVALID),
+        (UNDO, "{\"run_id\": 1}", INVALID),
+        (UNDO, "{\"source\": \"a\"}", INVALID),
+        (UNDO, "{\"run_id\": \"a\", \"written_from\": \"yesterday\"}", INVALID),
+        (UNDO, "{\"run_id\": \"a\", \"features\": \"price\"}", INVALID),
+        (UNDO, "{\"run_id\": \"a\", \"not_restorable\": null}", INVALID),
+        (UNDO, "{\"run_id\": \"a\", \"dry\": true}", INVALID),
     ];
     let batches =
         batches.into_iter().map(|(path, body, answer)| case(shown(body), "POST", path, body, answer));

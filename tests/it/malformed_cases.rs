@@ -22,6 +22,7 @@ pub const BATCH_READ: &str = "/v1/features/read";
 const SCHEMA: &str = "/v1/entity-types/product";
 const SERVICE: &str = "/v1/feature-services/ranking";
 pub const ROLLBACK: &str = "/v1/entities/product/sentinel/rollback";
+pub const UNDO: &str = "/v1/entity-types/product/rollback";
 
 pub fn case(
     what: impl Into<String>,

@@ -15,7 +15,7 @@ use feature_store::store::{CommitOutcome, Document, DocumentKind, Load, Registry
 
 use crate::redis_process::{Durability, RedisCluster, RedisSentinels, RedisServer, eventually};
 
-async fn connect(url: String) -> RedisStore {
+pub async fn connect(url: String) -> RedisStore {
     connect_with(RedisConfig { url, ..config() }).await
 }
 
@@ -27,40 +27,48 @@ async fn connect_with(config: RedisConfig) -> RedisStore {
     RedisStore::connect(config).await.unwrap()
 }
 
-fn product(id: &str) -> EntityKey {
+pub fn product(id: &str) -> EntityKey {
     EntityKey::new(EntityType::parse("product").unwrap(), EntityId::parse(id).unwrap())
 }
 
-fn name(name: &str) -> FeatureName {
+pub fn name(name: &str) -> FeatureName {
     FeatureName::parse(name).unwrap()
 }
 
 /// The server's clock in milliseconds, which is the one that keys expire by.
-fn now(server: &RedisServer) -> i64 {
+pub fn now(server: &RedisServer) -> i64 {
     let time = server.cli(&["TIME"]);
     time.lines().next().unwrap().parse::<i64>().unwrap() * 1000
 }
 
-fn at(millis: i64) -> Timestamp {
+pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()
 }
 
-fn record(value: Option<Value>, version: u64, event: i64) -> Record {
-    Record { value, event_timestamp: at(event), written_at: at(event), version, provenance: ProvenanceId(1) }
+pub fn record(value: Option<Value>, version: u64, event: i64) -> Record {
+    Record {
+        value,
+        event_timestamp: at(event),
+        written_at: at(event),
+        version,
+        provenance: ProvenanceId(1),
+        retraction: None,
+    }
 }
 
-fn set(feature: &str, value: Value, version: u64, event: i64) -> FeatureChange {
+pub fn set(feature: &str, value: Value, version: u64, event: i64) -> FeatureChange {
     let record = record(Some(value), version, event);
     FeatureChange {
         feature: name(feature),
         current: CurrentChange::Set(Current { record, expires_at: None, first_version: 1 }),
         superseded: Vec::new(),
+        rewrites_history: false,
         history_limit: 10,
         retain_until: None,
     }
 }
 
-fn commit(id: &str, expected: u64, changes: Vec<FeatureChange>) -> Commit {
+pub fn commit(id: &str, expected: u64, changes: Vec<FeatureChange>) -> Commit {
     let head = |version| Head { version, created_at: at(1000) };
     Commit {
         entity: product(id),
@@ -71,11 +79,11 @@ fn commit(id: &str, expected: u64, changes: Vec<FeatureChange>) -> Commit {
     }
 }
 
-async fn commit_one(store: &RedisStore, commit: Commit) -> Result<CommitOutcome, StoreError> {
+pub async fn commit_one(store: &RedisStore, commit: Commit) -> Result<CommitOutcome, StoreError> {
     store.commit(&[commit]).await.pop().unwrap()
 }
 
-async fn load(
+pub async fn load(
     store: &RedisStore,
     id: &str,
     features: &[(&str, FeatureType)],
@@ -206,7 +214,8 @@ async fn expiry_is_only_ever_lengthened() {
     };
     let near = |key: &str, time: i64| {
         let is = expires(key);
-        assert!((is - time).abs() <= 2, "{key} expires at {is}, not {time}");
+        let room = (time - now(&server)) / 30;
+        assert!((-2..=room).contains(&(is - time)), "{key} expires at {is}, not {time}");
     };
 
     assert_eq!(
@@ -370,7 +379,7 @@ async fn unavailable_quickly(store: &RedisStore) {
         assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
         let failed = load(store, "x", &[("price", FeatureType::Int64)]).await;
         assert!(failed.as_ref().is_err_and(is_outage), "{failed:?}");
-        assert!(start.elapsed() < Duration::from_millis(500), "refused after {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "refused after {:?}", start.elapsed());
     }
 }
 

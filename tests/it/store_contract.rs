@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use feature_store::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 use feature_store::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
 use feature_store::domain::record::{
-    Commit, Current, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Record,
+    Commit, Current, CurrentChange, EntityRecords, FeatureChange, FeatureRecords, Head, Record, Retraction,
+    UndoAct,
 };
 use feature_store::domain::time::{Span, Timestamp};
 use feature_store::domain::value::{FeatureType, Value};
+use feature_store::store::log::{LogBounds, LogEntry, LogRange};
 use feature_store::store::{
     CommitOutcome, Document, DocumentKind, Load, RegistryChange, RegistryState, Store, StoreError,
 };
@@ -46,6 +48,7 @@ macro_rules! contract_tests {
             history_is_in_event_order_and_trimmed
             history_is_of_the_features_asked_for
             a_history_limit_of_zero_clears
+            a_history_is_rewritten_as_a_whole
             ancient_and_far_event_times_are_exact
             an_erased_feature_is_gone_with_its_history
             a_deleted_entity_starts_anew
@@ -57,6 +60,7 @@ macro_rules! contract_tests {
             the_registry_changes_as_a_whole
             the_registry_refuses_stale_changes
             the_archive_is_in_numeric_order
+            a_log_is_in_order_bounded_and_removed_as_a_whole
             no_increment_is_lost
             it_describes_itself_and_answers_pings
             it_does_as_the_model_does
@@ -123,7 +127,14 @@ pub fn feature(name: &str) -> FeatureName {
 }
 
 pub fn record(value: Option<Value>, event_timestamp: Timestamp, version: u64) -> Record {
-    Record { value, event_timestamp, written_at: now(), version, provenance: ProvenanceId(1) }
+    Record {
+        value,
+        event_timestamp,
+        written_at: now(),
+        version,
+        provenance: ProvenanceId(1),
+        retraction: None,
+    }
 }
 
 pub fn current(value: Option<Value>, event_timestamp: Timestamp, version: u64) -> Current {
@@ -138,6 +149,7 @@ fn set(name: &str, current: Current) -> FeatureChange {
         retain_until: current.expires_at.map(|at| at + hours(24)),
         current: CurrentChange::Set(current),
         superseded: Vec::new(),
+        rewrites_history: false,
         history_limit: 9,
     }
 }
@@ -148,6 +160,7 @@ fn superseding(name: &str, superseded: Vec<Record>, history_limit: usize) -> Fea
         feature: feature(name),
         current: CurrentChange::Keep,
         superseded,
+        rewrites_history: false,
         history_limit,
         retain_until: Some(now() + hours(24)),
     }
@@ -515,6 +528,41 @@ pub async fn history_is_of_the_features_asked_for(store: Shared) {
     assert_eq!(histories.collect::<Vec<_>>(), [vec![4], vec![], vec![1]]);
 }
 
+pub async fn a_history_is_rewritten_as_a_whole(store: Shared) {
+    let entity = fresh_entity();
+    let now = now();
+    write_history(&store, &entity, now, &[(-30, 1), (-20, 2), (-20, 3), (-10, 4)], 9).await;
+    let (found, before) = load_int(&store, &entity, "n").await;
+    let undone = UndoAct { version: 6, at: later(now, 5), provenance: ProvenanceId(77) };
+    let reinstated = UndoAct { version: 9, at: later(now, 8), provenance: ProvenanceId(78) };
+    let mut history = before.history.clone().unwrap();
+    history[1].retraction = Some(Box::new(Retraction { undone, reinstated: None }));
+    history[3].retraction = Some(Box::new(Retraction { undone, reinstated: Some(reinstated) }));
+    history.insert(0, record(Some(Value::Int64(5)), now, 5));
+    let rewriting = |limit| FeatureChange {
+        rewrites_history: true,
+        // A retention is never shortened, though all of it be written anew.
+        retain_until: Some(later(now, 1)),
+        ..superseding("n", history.clone(), limit)
+    };
+    let next = |version| Head { version, ..found.unwrap() };
+    // Nothing of it where the head is another.
+    let stale = commit(&entity, Some(next(3)), next(9), vec![rewriting(9)]);
+    assert_eq!(outcome(&store, stale).await, CommitOutcome::Conflict);
+    assert_eq!(load_int(&store, &entity, "n").await, (found, before.clone()));
+
+    committed(&store, commit(&entity, found, next(6), vec![rewriting(9)])).await;
+    let (_, records) = load_int(&store, &entity, "n").await;
+    assert_eq!(records, FeatureRecords { current: before.current.clone(), history: Some(history.clone()) });
+    committed(&store, commit(&entity, Some(next(6)), next(7), vec![rewriting(2)])).await;
+    let (_, records) = load_int(&store, &entity, "n").await;
+    assert_eq!(records.history, Some(history[..2].to_vec()), "the oldest events are trimmed");
+    // The store of what comes after is as ever.
+    let more = vec![record(Some(Value::Int64(7)), later(now, 1), 7)];
+    committed(&store, commit(&entity, Some(next(7)), next(8), vec![superseding("n", more, 9)])).await;
+    assert_eq!(versions(load_int(&store, &entity, "n").await.1.history), [7, 5, history[1].version]);
+}
+
 pub async fn a_history_limit_of_zero_clears(store: Shared) {
     let entity = fresh_entity();
     write_history(&store, &entity, now(), &[(-3, 1), (-2, 2)], 9).await;
@@ -769,6 +817,7 @@ fn provenance(run: &str) -> Provenance {
         metadata,
         schema_version: 2,
         rollback: Some(RollbackNote {
+            run: None,
             to_version: Some(3),
             to_timestamp: Some(now()),
             reason: Some("it was wrong".to_owned()),
@@ -970,6 +1019,48 @@ pub async fn the_archive_is_in_numeric_order(store: Shared) {
 }
 
 // Contention, and the store as a whole.
+
+pub async fn a_log_is_in_order_bounded_and_removed_as_a_whole(store: Shared) {
+    let name = |suffix: &str| FeatureServiceName::parse(&format!("{}{suffix}", fresh_type())).unwrap();
+    let (log, other) = (name("a"), name("b"));
+    let start = now();
+    let entry = |seconds: i64, id: u64| LogEntry {
+        at: later(start, seconds * 1000),
+        id,
+        body: format!("{seconds} {id}\0\r\n").into(),
+    };
+    let bounds = |since: i64, most: usize| LogBounds {
+        since: later(start, since * 1000),
+        until: later(start, 3_600_000),
+        most,
+    };
+    let range = |from: i64, to: i64, skip: usize| LogRange {
+        from: later(start, from * 1000),
+        to: later(start, to * 1000),
+        skip,
+    };
+    let read = async |range: LogRange, limit: usize| store.read_log(&log, range, limit).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, []);
+    store.delete_log(&log).await.unwrap();
+    let given = [entry(3, 1), entry(1, u64::MAX), entry(2, 7), entry(2, 5)];
+    store.append_log(&log, &given, bounds(0, 100)).await.unwrap();
+    store.append_log(&other, &[entry(2, 1)], bounds(0, 100)).await.unwrap();
+    // The same again is there once.
+    store.append_log(&log, &given[..2], bounds(0, 100)).await.unwrap();
+    let all = [entry(1, u64::MAX), entry(2, 5), entry(2, 7), entry(3, 1)];
+    assert_eq!(read(range(0, 100, 0), 10).await, all);
+    assert_eq!(read(range(2, 3, 0), 10).await, all[1..3]);
+    assert_eq!(read(range(2, 100, 1), 10).await, all[2..]);
+    assert_eq!(read(range(0, 100, 0), 2).await, all[..2]);
+    assert_eq!(read(range(3, 1, 0), 10).await, []);
+    store.append_log(&log, &[entry(4, 1)], bounds(2, 100)).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, [&all[1..], &[entry(4, 1)]].concat());
+    store.append_log(&log, &[entry(5, 1)], bounds(2, 2)).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, [entry(4, 1), entry(5, 1)]);
+    store.delete_log(&log).await.unwrap();
+    assert_eq!(read(range(0, 100, 0), 10).await, []);
+    assert_eq!(store.read_log(&other, range(0, 100, 0), 10).await.unwrap(), [entry(2, 1)]);
+}
 
 pub async fn no_increment_is_lost(store: Shared) {
     const TASKS: u64 = 32;

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::json;
+use crate::cli::trust::Trust;
+use crate::cli::{Failure, client};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -102,24 +101,20 @@ pub struct Answer {
 }
 
 /// A client of one server.
-pub struct Client {
-    base: String,
-    http: hyper_util::client::legacy::Client<HttpConnector, Body>,
-}
+pub struct Client(client::Client);
 
 impl Client {
-    pub fn new(base: String) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-        Self { base, http }
+    pub fn new(base: &str) -> Result<Self, Failure> {
+        Ok(Self(client::Client::new(base, &Trust::default())?))
     }
 
     pub fn base(&self) -> &str {
-        &self.base
+        self.0.base()
     }
 
     pub async fn send(&self, call: &Call) -> Result<Answer, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{} {}: {error}", call.method, call.path);
-        let mut request = Request::builder().method(call.method).uri(format!("{}{}", self.base, call.path));
+        let mut request = Request::builder().method(call.method).uri(&call.path);
         if let Some(version) = call.if_match {
             request = request.header(header::IF_MATCH, format!("\"{version}\""));
         }
@@ -133,15 +128,12 @@ impl Client {
         }
         let request = request.body(body).map_err(|error| failed(&error))?;
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| failed(&error))?;
-            let (parts, body) = response.into_parts();
-            let body =
-                axum::body::to_bytes(Body::new(body), MAX_ANSWER_BYTES).await.map_err(|e| failed(&e))?;
-            let body = String::from_utf8(body.into()).map_err(|error| failed(&error))?;
-            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+            let (parts, body) = self.0.send(request).await?.into_parts();
+            let body = self.0.text(body).await?;
+            Ok::<_, Failure>(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
         };
         match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map_err(|failure| failed(&failure.message)),
             Err(_) => Err(failed(&"no answer in time")),
         }
     }

@@ -13,7 +13,6 @@ mod json;
 mod walk;
 mod words;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,9 +23,10 @@ use tokio::sync::oneshot;
 use self::client::Client;
 use self::directory::TemporaryDirectory;
 use self::walk::Walk;
+use crate::cli::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
-use crate::{server, telemetry};
+use crate::{logs, server};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -40,18 +40,18 @@ pub struct Options {
 
 /// Serves a shop from a temporary directory and walks through it. The configuration plays no part,
 /// so that a demo never writes to a store that somebody needs.
-pub fn run(options: &Options) -> Result<(), String> {
-    telemetry::init_logs("warn", LogFormat::Auto)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
+    logs::init("warn", LogFormat::Auto)?;
     super::runtime()?.block_on(serve_and_walk(options))
 }
 
-async fn serve_and_walk(options: &Options) -> Result<(), String> {
+async fn serve_and_walk(options: &Options) -> Result<(), Failure> {
     let directory = TemporaryDirectory::create()?;
     let listen = options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let listener =
         TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let base = format!("http://{}", super::healthcheck::reachable(address));
+    let base = format!("http://{}", super::client::reachable(address));
 
     let mut interrupted = Box::pin(super::serve::stop_signal()?);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -64,10 +64,10 @@ async fn serve_and_walk(options: &Options) -> Result<(), String> {
     let outcome = tokio::select! {
         outcome = walk_and_stay(options, &base) => outcome,
         // A walk that CI asked for is to be whole.
-        () = &mut interrupted => if options.exit { Err("interrupted".to_owned()) } else { Ok(()) },
+        () = &mut interrupted => if options.exit { Err(Failure::partly("interrupted")) } else { Ok(()) },
         ended = &mut server => return Err(match ended {
-            Ok(Err(error)) => error.to_string(),
-            Ok(Ok(())) | Err(_) => "the demo's server ended".to_owned(),
+            Ok(Err(error)) => Failure::partly(error),
+            Ok(Ok(())) | Err(_) => Failure::partly("the demo's server ended"),
         }),
     };
     drop(stop);
@@ -76,14 +76,14 @@ async fn serve_and_walk(options: &Options) -> Result<(), String> {
     drop(directory);
     match (outcome, ended) {
         (Err(error), _) => Err(error),
-        (Ok(()), Ok(Err(error))) => Err(error.to_string()),
+        (Ok(()), Ok(Err(error))) => Err(Failure::partly(error)),
         (Ok(()), _) => Ok(()),
     }
 }
 
 /// Ends only with `--exit`, or where the walk cannot go on.
-async fn walk_and_stay(options: &Options, base: &str) -> Result<(), String> {
-    let mut walk = Walk::new(Client::new(base.to_owned()), SystemClock.now());
+async fn walk_and_stay(options: &Options, base: &str) -> Result<(), Failure> {
+    let mut walk = Walk::new(Client::new(base)?, SystemClock.now());
     walk.print(&format!(
         "A feature store listens on {base}, with an embedded store in a temporary directory.\n\
          Every line that begins with $ can be pasted into another terminal while this one runs."
@@ -92,7 +92,7 @@ async fn walk_and_stay(options: &Options, base: &str) -> Result<(), String> {
     chapters::all(&mut walk).await?;
     let summary = walk.finish()?;
     if options.exit {
-        return summary;
+        return Ok(summary?);
     }
     let said = match summary {
         Ok(()) => String::new(),
@@ -103,10 +103,4 @@ async fn walk_and_stay(options: &Options, base: &str) -> Result<(), String> {
          The API's pages are at {base}/docs. Ctrl-C ends it and removes what it stored."
     ))?;
     std::future::pending().await
-}
-
-/// Written rather than printed: a reader that closes the pipe early is no reason to panic.
-fn print(text: &str) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| error.to_string())
 }

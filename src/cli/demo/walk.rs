@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::{Answer, Call, Client};
-use super::{json, print};
+use super::json;
+use crate::cli::print;
 use crate::domain::time::Timestamp;
 
 /// Longer arrays are cut when they are shown.

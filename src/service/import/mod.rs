@@ -17,8 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::mapping::Mapped;
-use self::tally::Tally;
-pub use self::tally::{Counts, Rejection, Report};
+pub use self::tally::{Counts, Rejection, Report, Tally};
 use super::FeatureStore;
 use super::error::{ServiceError, StoreError};
 use super::jobs::Progress;
@@ -61,6 +60,13 @@ pub struct Import {
     pub max_rejections: usize,
 }
 
+impl Import {
+    /// What its rows are counted with.
+    pub fn tally(&self) -> Tally {
+        Tally::new(self.max_rejections)
+    }
+}
+
 /// What a null cell does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Nulls {
@@ -91,7 +97,7 @@ pub enum ImportError {
 }
 
 impl FeatureStore {
-    /// Imports a table. Rows that do not fit are rejected each on its own; the rows before a place
+    /// Imports a table, and counts its rows in `tally` while it does. Rows that do not fit are rejected each on its own; the rows before a place
     /// where the table cannot be read are stored.
     ///
     /// Rows without a time take place at the start of the import. So rows may be written again
@@ -101,11 +107,11 @@ impl FeatureStore {
         import: Import,
         format: Format,
         source: Source,
+        tally: &Arc<Tally>,
         progress: Option<&Progress>,
     ) -> Result<Report, ImportFailed> {
-        let tally = Arc::new(Tally::new(import.max_rejections));
         let result = match self.imports.acquire().await {
-            Ok(_turn) => self.run_import(import, format, source, &tally, progress).await,
+            Ok(_turn) => self.run_import(import, format, source, tally, progress).await,
             Err(closed) => Err(ServiceError::Internal(closed.to_string()).into()),
         };
         let report = tally.report();
@@ -233,8 +239,12 @@ impl FeatureStore {
 fn passes(error: &ServiceError) -> bool {
     matches!(
         error,
-        ServiceError::Store(StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout)
-            | ServiceError::Contention
+        ServiceError::Store(
+            StoreError::Unavailable(_)
+                | StoreError::Interrupted(_)
+                | StoreError::Timeout
+                | StoreError::Crowded
+        ) | ServiceError::Contention
             | ServiceError::Unavailable(_)
     )
 }

@@ -19,23 +19,16 @@ pub struct Entry {
     version: Version,
     fields: Fields,
     /// As many as fields.
-    cells: Box<[Cell]>,
+    currents: Box<[Option<Current>]>,
     /// `"price":9.5,"stock":null`, the members of a JSON object in the order of the fields.
     json: Box<[u8]>,
+    /// Where the member of each field ends in `json`.
+    ends: Box<[u32]>,
     /// Whether every field has a value other than null.
     is_full: bool,
     /// When the first value expires; `None`: none ever does.
     first_expiry: Option<Timestamp>,
     weight: u64,
-}
-
-/// One feature of an entry.
-#[derive(Debug)]
-struct Cell {
-    current: Option<Current>,
-    /// Where in the entry's JSON its value is.
-    start: u32,
-    end: u32,
 }
 
 /// Where the features of a request are in an entry.
@@ -48,6 +41,11 @@ pub enum Slots {
 }
 
 impl Slots {
+    /// Whether they are the entry's fields as they stand there.
+    pub fn are_all(&self) -> bool {
+        matches!(self, Self::Same)
+    }
+
     pub fn get(&self, index: usize) -> usize {
         match self {
             Self::Same => index,
@@ -61,7 +59,8 @@ impl Entry {
     pub fn new(entity: &EntityKey, fields: Fields, records: EntityRecords) -> Result<Self, StoreError> {
         let version = records.head.map_or(0, |head| head.version);
         let mut json = Vec::with_capacity(fields.len() * 32);
-        let mut cells = Vec::with_capacity(fields.len());
+        let mut ends = Vec::with_capacity(fields.len());
+        let mut currents = Vec::with_capacity(fields.len());
         let mut is_full = version > 0;
         let mut first_expiry = None;
         let mut records = records.features.into_iter();
@@ -73,29 +72,24 @@ impl Entry {
             json.push(b'"');
             json.extend_from_slice(name.as_str().as_bytes());
             json.extend_from_slice(b"\":");
-            let start = json.len() as u32;
-            match current.as_ref().and_then(|current| current.record.value.clone()) {
-                None | Some(Value::Null) => {
-                    json.extend_from_slice(b"null");
-                    is_full = false;
+            let value = current.as_ref().and_then(|current| current.record.value.as_ref());
+            is_full &= value.is_some_and(|value| *value != Value::Null);
+            write_value(&mut json, value.unwrap_or(&Value::Null), *feature_type).map_err(|error| {
+                StoreError::Corrupt {
+                    key: entity.to_string(),
+                    field: name.to_string(),
+                    reason: error.to_string(),
                 }
-                Some(value) => {
-                    serde_json::to_writer(&mut json, &value.widened_to(*feature_type)).map_err(|error| {
-                        StoreError::Corrupt {
-                            key: entity.to_string(),
-                            field: name.to_string(),
-                            reason: error.to_string(),
-                        }
-                    })?;
-                }
-            }
+            })?;
             if let Some(at) = current.as_ref().and_then(|current| current.expires_at) {
                 first_expiry = Some(first_expiry.map_or(at, |first: Timestamp| first.min(at)));
             }
-            cells.push(Cell { current, start, end: json.len() as u32 });
+            currents.push(current);
+            ends.push(json.len() as u32);
         }
-        let weight = weigh(entity, &cells, &json);
-        Ok(Self { version, fields, cells: cells.into(), json: json.into(), is_full, first_expiry, weight })
+        let weight = weigh(entity, &currents, &json);
+        let (currents, json, ends) = (currents.into(), json.into(), ends.into());
+        Ok(Self { version, fields, currents, json, ends, is_full, first_expiry, weight })
     }
 
     /// 0: the store has nothing of the entity.
@@ -120,19 +114,31 @@ impl Entry {
 
     /// The record at a place.
     pub fn current(&self, place: usize) -> Option<&Current> {
-        self.cells.get(place)?.current.as_ref()
+        self.currents.get(place)?.as_ref()
+    }
+
+    /// The member of a JSON object at a place, `"price":9.5`, though the value may have expired.
+    pub fn member(&self, place: usize) -> &[u8] {
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before));
+        // A comma stands between two of them.
+        let start = start.map_or(0, |end| *end as usize + 1);
+        self.ends.get(place).and_then(|end| self.json.get(start..*end as usize)).unwrap_or_default()
     }
 
     /// The value at a place as JSON, though it may have expired; `null` where there is none.
     pub fn json(&self, place: usize) -> &[u8] {
-        let range = self.cells.get(place).map(|cell| cell.start as usize..cell.end as usize);
-        range.and_then(|range| self.json.get(range)).unwrap_or(b"null")
+        let name = self.fields.get(place).map_or(0, |(name, _)| name.as_str().len());
+        self.member(place).get(name + 3..).unwrap_or(b"null")
     }
 
-    /// All fields as the members of a JSON object, if each has a value that is kept at `now`.
-    pub fn members(&self, now: Timestamp) -> Option<&[u8]> {
-        let kept = self.is_full && self.first_expiry.is_none_or(|at| now < at);
-        kept.then_some(&*self.json)
+    /// All fields as the members of a JSON object, `"price":9.5,"stock":null`.
+    pub fn members(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// Whether every field has a value that is kept at `now`.
+    pub fn is_whole(&self, now: Timestamp) -> bool {
+        self.is_full && self.first_expiry.is_none_or(|at| now < at)
     }
 
     /// About how much memory it takes, with its key.
@@ -141,15 +147,27 @@ impl Entry {
     }
 }
 
-fn weigh(entity: &EntityKey, cells: &[Cell], json: &[u8]) -> u64 {
+/// Writes a value as the schema has its type now.
+fn write_value(
+    json: &mut Vec<u8>,
+    value: &Value,
+    feature_type: FeatureType,
+) -> Result<(), serde_json::Error> {
+    match value {
+        Value::Int64(_) => serde_json::to_writer(json, &value.clone().widened_to(feature_type)),
+        value => serde_json::to_writer(json, value),
+    }
+}
+
+fn weigh(entity: &EntityKey, currents: &[Option<Current>], json: &[u8]) -> u64 {
     // The cache's own tables, the counters of shared pointers, the allocator's rounding.
     const OVERHEAD: usize = 160;
-    let heap = |cell: &Cell| match cell.current.as_ref().and_then(|current| current.record.value.as_ref()) {
+    let heap = |current: &Current| match &current.record.value {
         Some(Value::String(text) | Value::Json(text)) => text.len() + 2 * size_of::<usize>(),
         Some(Value::Embedding(numbers)) => numbers.len() * 4 + 2 * size_of::<usize>(),
         _ => 0,
     };
-    let entry = size_of::<Entry>() + size_of_val(cells) + json.len();
-    let bytes = OVERHEAD + entity.entity_id.as_str().len() + entry + cells.iter().map(heap).sum::<usize>();
-    bytes as u64
+    let values: usize = currents.iter().flatten().map(heap).sum();
+    let entry = size_of::<Entry>() + size_of_val(currents) + currents.len() * size_of::<u32>() + json.len();
+    (OVERHEAD + entity.entity_id.as_str().len() + entry + values) as u64
 }

@@ -55,6 +55,8 @@ pub struct Wanted<'a> {
 pub struct Found {
     pub entry: Arc<Entry>,
     pub slots: Slots,
+    /// Whether the store was asked for it, by this very call.
+    pub loaded: bool,
 }
 
 /// The cache of one store.
@@ -251,7 +253,10 @@ impl NearCache {
                 None => Err(failure.clone().unwrap_or_else(|| internal("a load went missing"))),
             };
             match &outcome {
-                Ok(entry) => found[index] = finder.find(entry.clone(), wanted[index].fields),
+                Ok(entry) => {
+                    let here = finder.find(entry.clone(), wanted[index].fields);
+                    found[index] = here.map(|found| Found { loaded: true, ..found });
+                }
                 Err(error) => failure = Some(error.clone()),
             }
             lead.land(outcome, |entry| self.entries.insert(wanted[index].entity.clone(), entry.clone()));
@@ -358,7 +363,7 @@ pub async fn load(store: &dyn Store, wanted: &[Wanted<'_>]) -> Result<Vec<Found>
     let loaded = store.load(&loads).await?;
     let found = wanted.iter().zip(loaded).map(|(wanted, records)| {
         let entry = Entry::new(wanted.entity, wanted.fields.clone(), records)?;
-        Ok(Found { entry: Arc::new(entry), slots: Slots::Same })
+        Ok(Found { entry: Arc::new(entry), slots: Slots::Same, loaded: true })
     });
     found.collect()
 }
@@ -393,16 +398,16 @@ impl Finder {
     /// `None` where the entry does not have all of them.
     fn find(&mut self, entry: Arc<Entry>, fields: &Fields) -> Option<Found> {
         if Arc::ptr_eq(entry.fields(), fields) {
-            return Some(Found { entry, slots: Slots::Same });
+            return Some(Found { entry, slots: Slots::Same, loaded: false });
         }
         if let Some((of, wanted, slots)) = &self.0
             && Arc::ptr_eq(of, entry.fields())
             && Arc::ptr_eq(wanted, fields)
         {
-            return Some(Found { entry, slots: slots.clone() });
+            return Some(Found { entry, slots: slots.clone(), loaded: false });
         }
         let slots = entry.locate(fields)?;
         self.0 = Some((entry.fields().clone(), fields.clone(), slots.clone()));
-        Some(Found { entry, slots })
+        Some(Found { entry, slots, loaded: false })
     }
 }

@@ -49,6 +49,7 @@ pub fn write(transaction: &ReadTransaction, pieces: &Pieces) -> Result<(), Fault
     out.table(9, transaction, tables::SCHEMA_VERSIONS)?;
     out.table(10, transaction, tables::JOBS)?;
     out.table(11, transaction, tables::META)?;
+    out.table(12, transaction, tables::SERVING_LOG)?;
     out.finish()
 }
 
@@ -66,6 +67,7 @@ fn fill(tables: &mut Tables, number: u8, key: &[u8], value: &[u8]) -> Result<boo
         9 => insert(&mut tables.schema_versions, key, value)?,
         10 => insert(&mut tables.jobs, key, value)?,
         11 => insert(&mut tables.meta, key, value)?,
+        12 => insert(&mut tables.serving_log, key, value)?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -101,11 +101,16 @@ fn extend_history(
     change: &PreparedChange,
 ) -> Result<(), Fault> {
     let mut records = feature.history.map_or(0, |history| history.records as usize);
+    if change.rewrites_history && records > 0 {
+        remove_below(&mut tables.history, &change.key)?;
+        records = 0;
+    }
     for (key, envelope) in &change.superseded {
         let replaced = tables.history.insert(key.as_slice(), envelope.as_slice())?.is_some();
         records += usize::from(!replaced);
     }
     if records == 0 {
+        feature.history = None;
         return Ok(());
     }
     if records > change.history_limit {

@@ -83,6 +83,27 @@ pub fn parse_due(key: &[u8]) -> Option<(Timestamp, &[u8])> {
     Some((parse_ordered_time(*time)?, of))
 }
 
+/// `service \0 time, id`, in the order of a log's entries.
+pub fn logged(service: &str, at: Timestamp, id: u64) -> Vec<u8> {
+    [service.as_bytes(), &[END], &ordered_time(at), &id.to_be_bytes()].concat()
+}
+
+/// The feature service in a key that [`logged`] made.
+pub fn log(logged: &[u8]) -> Option<&str> {
+    let end = logged.iter().position(|byte| *byte == END)?;
+    std::str::from_utf8(&logged[..end]).ok()
+}
+
+/// The time in a key that [`logged`] made.
+pub fn logged_at(logged: &[u8]) -> Option<Timestamp> {
+    event_time(logged)
+}
+
+/// The id in a key that [`logged`] made.
+pub fn logged_id(logged: &[u8]) -> Option<u64> {
+    logged.last_chunk::<8>().map(|id| u64::from_be_bytes(*id))
+}
+
 const SIGN: u64 = 1 << 63;
 
 fn ordered_number(time: Timestamp) -> u64 {

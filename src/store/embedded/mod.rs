@@ -11,6 +11,7 @@ mod entity;
 mod fault;
 mod jobs;
 mod key;
+mod log;
 mod open;
 mod prepared;
 mod provenance;
@@ -37,11 +38,12 @@ pub use self::open::{OpenError, Options};
 use self::prepared::PreparedCommit;
 use self::tables::Tables;
 use self::writer::{Writer, job};
+use super::log::{LogBounds, LogEntry, LogRange};
 use super::watch::{Told, Watcher};
 use super::{
     Backup, CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
 };
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
@@ -175,6 +177,31 @@ impl Store for EmbeddedStore {
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         let ids = ids.to_vec();
         self.writer.run(move |tables| jobs::delete(tables, &ids)).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        let (log, entries) = (log.clone(), entries.to_vec());
+        self.writer.run(move |tables| log::append(tables, log.as_str(), &entries, bounds)).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let log = log.clone();
+        self.read(true, move |transaction| log::read(transaction, log.as_str(), range, limit)).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        let log = log.clone();
+        self.writer.run(move |tables| log::delete(tables, log.as_str())).await
     }
 
     /// Also makes a checkpoint where something was written since the last, so that a store which

@@ -108,11 +108,13 @@ fn write(id: &str, value: Value) -> Commit {
         written_at: time,
         version: 1,
         provenance: ProvenanceId(1),
+        retraction: None,
     };
     let change = FeatureChange {
         feature: FeatureName::parse("n").unwrap(),
         current: CurrentChange::Set(Current { record, expires_at: None, first_version: 1 }),
         superseded: Vec::new(),
+        rewrites_history: false,
         history_limit: 9,
         retain_until: None,
     };

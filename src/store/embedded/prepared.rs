@@ -21,6 +21,7 @@ pub struct PreparedChange {
     pub current: PreparedCurrent,
     /// Keys and envelopes.
     pub superseded: Vec<(Vec<u8>, Vec<u8>)>,
+    pub rewrites_history: bool,
     pub history_limit: usize,
     pub retain_until: Option<Timestamp>,
 }
@@ -65,6 +66,7 @@ impl PreparedChange {
             superseded: superseded
                 .map(|record| (key::superseded(&key, record), encode_superseded(record)))
                 .collect(),
+            rewrites_history: change.rewrites_history,
             history_limit: change.history_limit,
             retain_until: change.retain_until,
             key,

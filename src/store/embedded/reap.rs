@@ -10,6 +10,7 @@ use super::commit;
 use super::entity::StoredEntity;
 use super::fault::Fault;
 use super::key;
+use super::log;
 use super::provenance;
 use super::tables::{ENTITIES_DUE, PROVENANCE_DUE, Tables};
 use crate::domain::time::Timestamp;
@@ -19,16 +20,18 @@ const AT_ONCE: usize = 1000;
 
 /// Whether there is anything to look at, so that no transaction is written in vain.
 pub fn is_due(transaction: &ReadTransaction, now: Timestamp) -> Result<bool, Fault> {
+    let at = now;
     let now = key::due_at(now);
     let entities = transaction.open_table(ENTITIES_DUE)?;
     let provenance = transaction.open_table(PROVENANCE_DUE)?;
     let has_due = |table: &redb::ReadOnlyTable<&'static [u8], ()>| -> Result<bool, Fault> {
         Ok(table.range(..now.end.as_slice())?.next().transpose()?.is_some())
     };
-    Ok(has_due(&entities)? || has_due(&provenance)?)
+    Ok(has_due(&entities)? || has_due(&provenance)? || log::is_due(transaction, at)?)
 }
 
-/// Reaps what is due at `now`; says how many entities, histories and provenance records went.
+/// Reaps what is due at `now`; says how many entities, histories, provenance records and entries of
+/// logs went.
 pub fn reap(tables: &mut Tables, now: Timestamp) -> Result<usize, Fault> {
     let mut freed = 0;
     for entry in due(&tables.entities_due, now)? {
@@ -45,7 +48,7 @@ pub fn reap(tables: &mut Tables, now: Timestamp) -> Result<usize, Fault> {
             freed += usize::from(provenance::reap(tables, id, now)?);
         }
     }
-    Ok(freed)
+    Ok(freed + log::reap(tables, now)?)
 }
 
 fn due(table: &Table<&'static [u8], ()>, now: Timestamp) -> Result<Vec<Vec<u8>>, Fault> {

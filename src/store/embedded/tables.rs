@@ -23,6 +23,8 @@ pub const SCHEMA_VERSIONS: TableDefinition<(&'static str, u32), &'static str> =
     TableDefinition::new("schema_versions");
 /// Id → the note of a job.
 pub const JOBS: TableDefinition<&'static str, &'static str> = TableDefinition::new("jobs");
+/// `service \0 time, id` → when it may go, and what was served: see [`super::log`].
+pub const SERVING_LOG: TableDefinition<Bytes, Bytes> = TableDefinition::new("serving_log");
 /// The numbers of [`meta`].
 pub const META: TableDefinition<&'static str, u64> = TableDefinition::new("meta");
 
@@ -46,6 +48,7 @@ pub struct Tables<'t> {
     pub documents: Table<'t, (u8, &'static str), &'static str>,
     pub schema_versions: Table<'t, (&'static str, u32), &'static str>,
     pub jobs: Table<'t, &'static str, &'static str>,
+    pub serving_log: Table<'t, Bytes, Bytes>,
     pub meta: Table<'t, &'static str, u64>,
     /// Whether there is anything to commit. Whoever writes says so.
     pub changed: bool,
@@ -70,6 +73,7 @@ impl<'t> Tables<'t> {
             documents: transaction.open_table(DOCUMENTS)?,
             schema_versions: transaction.open_table(SCHEMA_VERSIONS)?,
             jobs: transaction.open_table(JOBS)?,
+            serving_log: transaction.open_table(SERVING_LOG)?,
             meta: transaction.open_table(META)?,
             changed: false,
             touched: Vec::new(),

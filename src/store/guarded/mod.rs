@@ -1,6 +1,7 @@
 //! Stands before a store and keeps trouble there from becoming trouble here: every call ends in
 //! time, what is safe to repeat is repeated within a [`budget`], and a [`circuit`] refuses at once
-//! while the store is known to be down, instead of letting requests pile up.
+//! while the store is known to be down, instead of letting requests pile up. What requests begin with,
+//! loads, are kept to a [`limit`] where the store has more to do than it can.
 //!
 //! Reads and writes have a circuit each: a server that is full, or that was made a replica, refuses
 //! writes and goes on to answer reads.
@@ -15,6 +16,7 @@
 
 mod budget;
 mod circuit;
+mod limit;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,9 +28,11 @@ use tokio::time::timeout_at;
 
 use self::budget::Budget;
 use self::circuit::{Admission, Circuit, Ended};
+use self::limit::Limit;
+use super::log::{LogBounds, LogEntry, LogRange};
 use super::watch::{Told, Watcher};
 use super::{CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError};
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
@@ -53,6 +57,7 @@ pub struct Guarded {
     options: Options,
     reads: Breaker,
     writes: Breaker,
+    loads: Crowd,
     calls: AtomicU64,
     budget: Mutex<Budget>,
     retries: Counter,
@@ -141,6 +146,38 @@ impl Drop for Pass<'_> {
     }
 }
 
+/// The calls of one kind that are under way.
+struct Crowd {
+    limit: Mutex<Limit>,
+}
+
+/// A call's place among them, however it ends.
+struct Place<'a> {
+    crowd: &'a Crowd,
+    began: Instant,
+}
+
+impl Crowd {
+    fn limit(&self) -> MutexGuard<'_, Limit> {
+        // As with the circuit.
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Result<Place<'_>, StoreError> {
+        match self.limit().begin() {
+            true => Ok(Place { crowd: self, began: Instant::now() }),
+            false => Err(StoreError::Crowded),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.crowd.limit().end(now - self.began, now);
+    }
+}
+
 /// What may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Repeat {
@@ -155,7 +192,10 @@ impl Repeat {
         match error {
             StoreError::Unavailable(_) => true,
             StoreError::Interrupted(_) => self == Self::Always,
-            StoreError::Timeout | StoreError::Corrupt { .. } | StoreError::Internal(_) => false,
+            StoreError::Timeout
+            | StoreError::Crowded
+            | StoreError::Corrupt { .. }
+            | StoreError::Internal(_) => false,
         }
     }
 }
@@ -178,7 +218,9 @@ impl Call {
 
 fn ended<T>(result: &Result<T, StoreError>) -> Ended {
     match result {
-        Ok(_) | Err(StoreError::Corrupt { .. } | StoreError::Internal(_)) => Ended::Answered,
+        Ok(_) | Err(StoreError::Crowded | StoreError::Corrupt { .. } | StoreError::Internal(_)) => {
+            Ended::Answered
+        }
         Err(StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout) => Ended::Failed,
     }
 }
@@ -190,6 +232,7 @@ impl Guarded {
             options,
             reads: Breaker::new("reads", options.failures_to_open),
             writes: Breaker::new("writes", options.failures_to_open),
+            loads: Crowd { limit: Mutex::new(Limit::new(Instant::now())) },
             calls: AtomicU64::new(0),
             budget: Mutex::new(Budget::new(Instant::now())),
             retries: counter!("feature_store_store_retries_total"),
@@ -280,6 +323,7 @@ impl Guarded {
 #[async_trait]
 impl Store for Guarded {
     async fn load(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
+        let _place = self.loads.enter()?;
         self.call(&self.reads, Call::REPEATABLE, || self.store.load(loads)).await
     }
 
@@ -356,6 +400,28 @@ impl Store for Guarded {
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         self.call(&self.writes, Call::REPEATABLE, || self.store.delete_jobs(ids)).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        self.call(&self.writes, Call::REPEATABLE, || self.store.append_log(log, entries, bounds)).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.call(&self.reads, Call::REPEATABLE, || self.store.read_log(log, range, limit)).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        self.call(&self.writes, Call::REPEATABLE, || self.store.delete_log(log)).await
     }
 
     /// Nobody waits for it, and it may be long.

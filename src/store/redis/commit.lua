@@ -1,96 +1,250 @@
--- Carries out one commit of one entity, or nothing of it.
+-- run(main, at): carries out one commit of one entity, or nothing of it.
 --
--- KEYS  main hash, large hash, then the history of each feature that has one to look after
--- ARGV  expected head ('' : must not exist), until when to keep the entity (ms, '' : for ever),
---       then four lists, each as its length and its members: fields and values of the main hash,
---       fields to take out of it, the same two of the large hash;
---       then for each history: how many to keep (0: remove it), until when to keep it (ms, '' :
---       for ever), and the list of its new scores and members
+-- main  the main hash; the names of the entity's other keys begin with its name
+-- ARGV  from `at`: expected head ('' : must not exist), until when to keep the entity (ms, '' : for
+--       ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
+--       the number of other histories; then the five lists: fields and values of the main hash,
+--       fields to take out of it, the same two of the large hash, rows; then for each of the other
+--       histories: feature, how many to keep (0: remove it; below 0: so many of the new ones alone,
+--       in place of what is there), until when to keep it (ms, '' : for ever), the length of the
+--       list of its new scores and members, and that list
 -- gives 1, or 0 where the head is not the expected one
-local main, large = KEYS[1], KEYS[2]
+--
+-- A row is what was written together and is superseded: the event time that all of it shares, and an envelope a
+-- column (`rows.rs` has the bytes). The rows of an entity are a list that begins with its columns.
+-- That holds while writes name the same features, with event times that grow. Whatever does not
+-- fit (other features, a late event, another limit) spills the list into the sorted sets of its
+-- features first. So a record in a sorted set is older than every row that has its feature, and the
+-- newest of both together, as many as the limit says, are the history.
+local call = redis.call
 
--- Everything is read, and with that its type checked, before anything is written.
-local head = redis.call('HGET', main, '@')
-if (head or '') ~= ARGV[1] then return 0 end
-local has_large = redis.call('HLEN', large) > 0
-local counts = {}
-for i = 3, #KEYS do counts[i] = redis.call('ZCARD', KEYS[i]) end
+-- In front of the columns: some of them have older records in sorted sets.
+local OLDER = '+'
 
 local now
 local function clock()
   if not now then
-    local time = redis.call('TIME')
+    local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
   return now
 end
 
-local at = 3
-local function take() at = at + 1; return ARGV[at - 1] end
-
 -- Lua cannot unpack more than some 8,000 values at once.
-local function with_list(command, key)
-  local left = tonumber(take())
+local function with_list(command, key, list, at, left)
   while left > 0 do
     local count = math.min(left, 4000)
-    redis.call(command, key, unpack(ARGV, at, at + count - 1))
-    at = at + count
-    left = left - count
+    call(command, key, unpack(list, at, at + count - 1))
+    at, left = at + count, left - count
   end
 end
 
--- Until when the entity is kept: the later of what was and what is asked.
-local keep, renew = ARGV[2], true
-local left = redis.call('PTTL', main)
-if left == -1 then
-  keep, renew = '', false
-elseif left >= 0 and keep ~= '' and tonumber(keep) <= clock() + left then
-  keep, renew = string.format('%.0f', clock() + left), false
-end
 local function expire(key, time)
-  if time == '' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, time) end
+  if time == '' then call('PERSIST', key) else call('PEXPIREAT', key, time) end
 end
 
--- What a server that is out of memory refuses comes first.
-with_list('HSET', main)
-with_list('HDEL', main)
--- What an evicted main hash left behind is nothing of the new entity.
-if not head and has_large then
-  redis.call('UNLINK', large)
-  has_large = false
+-- `was`: how long the key had, as PTTL says.
+local function keep_longer(key, was, time)
+  if was >= 0 and (time == '' or tonumber(time) > clock() + was) then expire(key, time) end
 end
-local new_large = not has_large and ARGV[at] ~= '0'
--- Sets before it removes: an emptied hash would be gone, its expiry with it.
-with_list('HSET', large)
-with_list('HDEL', large)
 
-for i = 3, #KEYS do
-  local key, count = KEYS[i], counts[i]
-  if not head and count > 0 then
-    redis.call('UNLINK', key)
-    count = 0
+-- A little later than asked, so that an entity that is written all the time is not given another
+-- expiry, which goes to replicas and files too, by each write.
+local function with_room(time)
+  local span = tonumber(time) - clock()
+  return string.format('%.0f', time + math.max(span, 0) / 32)
+end
+
+local function history_of(main, feature) return main .. ':v:' .. feature end
+
+local function time_of(row) return (struct.unpack('<i8', row)) end
+
+-- The columns, each with the scores and members that the rows have for it.
+local function taken_apart(columns, rows, first)
+  local histories = {}
+  for feature, limit in columns:gmatch('([%w_]+):(%d+),') do
+    histories[#histories + 1] = { feature = feature, limit = tonumber(limit), added = {} }
   end
-  local limit, time, added = tonumber(take()), take(), tonumber(ARGV[at])
-  if limit == 0 then
-    at = at + 1 + added
-    if count > 0 then redis.call('UNLINK', key) end
-  elseif count > 0 or added > 0 then
-    local was = -2
-    if count > 0 then was = redis.call('PTTL', key) end
-    with_list('ZADD', key)
-    if count + added / 2 > limit then
-      redis.call('ZREMRANGEBYRANK', key, 0, string.format('%.0f', -limit - 1))
+  for at = first, #rows do
+    local row, place = rows[at], 9
+    local score = string.format('%.0f', time_of(row))
+    for _, history in ipairs(histories) do
+      local length, added = row:byte(place), history.added
+      added[#added + 1] = score
+      added[#added + 1] = row:sub(place + 1, place + length)
+      place = place + 1 + length
     end
-    if was == -2 then
-      if time ~= '' then redis.call('PEXPIREAT', key, time) end
-    elseif was >= 0 and (time == '' or tonumber(time) > clock() + was) then
-      expire(key, time)
-    end
-  else
-    at = at + 1
+  end
+  return histories
+end
+
+-- Adds to a sorted set, of which `count` are there; it is kept at least until `time`.
+local function add(key, count, limit, time, list, at, length)
+  local was = -2
+  if count > 0 then was = call('PTTL', key) end
+  with_list('ZADD', key, list, at, length)
+  if count + length / 2 > limit then
+    call('ZREMRANGEBYRANK', key, 0, string.format('%.0f', -limit - 1))
+  end
+  if was ~= -2 then
+    keep_longer(key, was, time)
+  elseif time ~= '' then
+    call('PEXPIREAT', key, time)
   end
 end
 
-if renew then expire(main, keep) end
-if new_large or (has_large and renew) then expire(large, keep) end
-return 1
+-- As `add`, in place of the `count` that are there; it is kept no shorter than those were.
+local function replace(key, count, limit, time, at, length)
+  if count > 0 then
+    local was = call('PTTL', key)
+    if was == -1 then
+      time = ''
+    elseif was >= 0 and time ~= '' and tonumber(time) < clock() + was then
+      time = string.format('%.0f', clock() + was)
+    end
+    call('UNLINK', key)
+  end
+  if length > 0 then add(key, 0, limit, time, ARGV, at, length) end
+end
+
+local function add_all(main, histories, time)
+  for _, history in ipairs(histories) do
+    local key, added = history_of(main, history.feature), history.added
+    add(key, call('ZCARD', key), history.limit, time, added, 1, #added)
+  end
+end
+
+local function run(main, at)
+  local head = call('HGET', main, '@')
+  if (head or '') ~= ARGV[at] then return 0 end
+  local keep = ARGV[at + 1]
+  local set, take = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local set_large, take_large = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local new, columns, greatest = tonumber(ARGV[at + 6]), ARGV[at + 7], tonumber(ARGV[at + 8])
+  local others = tonumber(ARGV[at + 9])
+  at = at + 10
+  local first_row = at + set + take + set_large + take_large
+  local first_other = first_row + new
+  local large, rows = main .. ':large', main .. ':v'
+
+  -- Everything is read, and with that its type checked, before anything is written.
+  local has_large = set_large + take_large > 0 and call('HLEN', large) > 0
+  local stored, has_older = false, false
+  if head and new + others > 0 then
+    stored = call('LINDEX', rows, 0)
+    if stored and stored:byte() == OLDER:byte() then stored, has_older = stored:sub(2), true end
+  end
+  local counts, spills, place = {}, false, first_other
+  for i = 1, others do
+    local feature, limit, added = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 3])
+    counts[i] = call('ZCARD', history_of(main, feature))
+    if stored and not spills then
+      local has = (',' .. stored):find(',' .. feature .. ':', 1, true)
+      local as_it_is = added == 0 and (',' .. stored):find(',' .. feature .. ':' .. limit .. ',', 1, true)
+      spills = has and not as_it_is
+    end
+    place = place + 4 + added
+  end
+  local first = new > 0 and time_of(ARGV[first_row])
+  local newest = stored and new > 0 and time_of(call('LINDEX', rows, -1))
+  local appends = not spills and newest and newest < first and stored == columns
+  local starts, own, spilt, spilt_until = false, nil, nil, ''
+  if new > 0 and not appends then
+    spills = stored and true
+    own = taken_apart(columns, { unpack(ARGV, first_row, first_row + new - 1) }, 1)
+    starts, has_older = not newest or newest < first, spills
+    for _, history in ipairs(own) do
+      local older = call('ZREVRANGE', history_of(main, history.feature), 0, 0, 'WITHSCORES')[2]
+      starts = starts and not (older and tonumber(older) >= first)
+      has_older = has_older or older
+    end
+  end
+  if spills then
+    spilt = taken_apart(stored, call('LRANGE', rows, 0, -1), 2)
+    for _, history in ipairs(spilt) do call('ZCARD', history_of(main, history.feature)) end
+    local left = call('PTTL', rows)
+    if left >= 0 then spilt_until = string.format('%.0f', clock() + left) end
+  end
+  -- Until when the entity is kept: the later of what was and what is asked.
+  local renew = true
+  if head then
+    local left = call('PTTL', main)
+    if left == -1 then
+      keep, renew = '', false
+    elseif left >= 0 and keep ~= '' and tonumber(keep) <= clock() + left then
+      keep, renew = string.format('%.0f', clock() + left), false
+    end
+  end
+  if renew and keep ~= '' then keep = with_room(keep) end
+
+  -- What a server that is out of memory refuses comes first.
+  with_list('HSET', main, ARGV, at, set)
+  with_list('HDEL', main, ARGV, at + set, take)
+  at = at + set + take
+  if not head then
+    -- What an evicted main hash left behind is nothing of the new entity.
+    call('UNLINK', large, rows)
+    has_large = false
+  end
+  -- Sets before it removes: an emptied hash would be gone, its expiry with it.
+  with_list('HSET', large, ARGV, at, set_large)
+  with_list('HDEL', large, ARGV, at + set_large, take_large)
+  if spills then
+    add_all(main, spilt, spilt_until)
+    call('UNLINK', rows)
+  end
+  if appends or starts then
+    if starts then
+      call('RPUSH', rows, has_older and OLDER .. columns or columns)
+      if not renew and keep ~= '' then call('PEXPIREAT', rows, keep) end
+    end
+    local length = call('RPUSH', rows, unpack(ARGV, first_row, first_row + new - 1)) - 1
+    if has_older then
+      for _, history in ipairs(own or taken_apart(columns, {}, 1)) do
+        local key = history_of(main, history.feature)
+        if length >= greatest then call('UNLINK', key) else keep_longer(key, call('PTTL', key), keep) end
+      end
+      if length >= greatest then call('LSET', rows, 0, columns) end
+    end
+    local oldest = length - greatest
+    if oldest > 0 then
+      -- They stand behind the columns.
+      call('LSET', rows, oldest, columns)
+      call('LPOP', rows, oldest)
+    end
+  elseif own then
+    add_all(main, own, keep)
+  end
+  at = first_other
+  for i = 1, others do
+    local key, count = history_of(main, ARGV[at]), counts[i]
+    local limit, time, added = tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3])
+    if spills then
+      count = call('ZCARD', key)
+    elseif not head and count > 0 then
+      call('UNLINK', key)
+      count = 0
+    end
+    if limit == 0 then
+      if count > 0 then call('UNLINK', key) end
+    elseif limit < 0 then
+      replace(key, count, -limit, time, at + 4, added)
+    elseif count > 0 or added > 0 then
+      add(key, count, limit, time, ARGV, at + 4, added)
+    end
+    at = at + 4 + added
+  end
+
+  if renew then
+    expire(main, keep)
+    if head then
+      expire(large, keep)
+      expire(rows, keep)
+    elseif set_large > 0 and keep ~= '' then
+      call('PEXPIREAT', large, keep)
+    end
+  elseif set_large > 0 and not has_large and keep ~= '' then
+    call('PEXPIREAT', large, keep)
+  end
+  return 1
+end

@@ -7,8 +7,9 @@ use super::RedisStore;
 use super::batch::{Item, Ran};
 use super::errors::unexpected;
 use super::keys::HEAD;
+use super::rows::NewRows;
 use crate::domain::envelope::{encode_current, encode_superseded};
-use crate::domain::record::{Commit, CurrentChange};
+use crate::domain::record::{Commit, CurrentChange, FeatureChange};
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::store::{CommitOutcome, StoreError, head_text};
@@ -20,7 +21,12 @@ impl RedisStore {
     pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let item = |index: usize| self.commit_item(&commits[index]);
         let scripts = &self.scripts;
-        let runs = self.run_together(&scripts.commit, &scripts.commit_several, commits.len(), item).await;
+        let arguments = |index: usize| -> usize {
+            let superseded = |change: &FeatureChange| 2 + 2 * change.superseded.len();
+            commits[index].changes.iter().map(superseded).sum()
+        };
+        let (one, several) = (&scripts.commit, &scripts.commit_several);
+        let runs = self.run_together(one, several, commits.len(), arguments, item).await;
         let outcome = |run: Result<Ran, StoreError>| match run.map(|ran| (ran.answer, ran.replicated))? {
             (Argument::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
             (Argument::Integer(0), _) => Ok(CommitOutcome::Conflict),
@@ -36,9 +42,10 @@ impl RedisStore {
         let mut main_take = Vec::new();
         let mut large_set = Vec::new();
         let mut large_take = Vec::new();
-        let mut histories = Vec::new();
-        let mut history_args = Vec::new();
-        for change in &commit.changes {
+        let new = NewRows::of(commit);
+        let mut others = 0;
+        let mut other_args = Vec::new();
+        for (index, change) in commit.changes.iter().enumerate() {
             let name = || Argument::String(Str::from(change.feature.as_str()));
             match &change.current {
                 CurrentChange::Keep => {}
@@ -60,20 +67,23 @@ impl RedisStore {
                     large_take.push(name());
                 }
             }
-            let erased = change.current == CurrentChange::Erase;
-            if change.superseded.is_empty() && commit.expected.is_none() {
+            let is_new = change.superseded.is_empty() && commit.expected.is_none();
+            if is_new || new.as_ref().is_some_and(|new| new.has[index]) {
                 // A new entity has no history to cut or to keep longer.
                 continue;
             }
+            let erased = change.current == CurrentChange::Erase;
             let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) };
-            histories.push(Argument::Bytes(keys.history(&change.feature)));
-            history_args.push(number(limit));
-            history_args.push(until(change.retain_until));
-            let added = if limit == 0 { &[] } else { change.superseded.as_slice() };
-            history_args.push(number(added.len() * 2));
+            let limit = match change.rewrites_history {
+                true => Argument::Integer(-(limit as i64)),
+                false => number(limit),
+            };
+            let added = if limit == Argument::Integer(0) { &[] } else { change.superseded.as_slice() };
+            others += 1;
+            other_args.extend([name(), limit, until(change.retain_until), number(added.len() * 2)]);
             for record in added {
-                history_args.push(Argument::Integer(record.event_timestamp.as_micros()));
-                history_args.push(Argument::Bytes(encode_superseded(record).into()));
+                other_args.push(Argument::Integer(record.event_timestamp.as_micros()));
+                other_args.push(Argument::Bytes(encode_superseded(record).into()));
             }
         }
         if commit.expected.is_none() {
@@ -81,22 +91,30 @@ impl RedisStore {
             large_take.clear();
         }
         let lists = [main_set, main_take, large_set, large_take];
-        let listed: usize = lists.iter().map(|list| list.len() + 1).sum();
-        let mut args = Vec::with_capacity(5 + histories.len() + listed + history_args.len());
-        args.push(number(2 + histories.len()));
+        let listed: usize = lists.iter().map(Vec::len).sum();
+        let mut args = Vec::with_capacity(12 + listed + other_args.len());
+        args.push(number(1));
         args.push(Argument::Bytes(keys.main.clone()));
-        args.push(Argument::Bytes(keys.large));
-        args.extend(histories);
         args.push(match &commit.expected {
             Some(head) => Argument::String(head_text(head).into()),
             None => text(""),
         });
         args.push(until(commit.retain_until));
-        for list in lists {
-            args.push(number(list.len()));
-            args.extend(list);
-        }
-        args.extend(history_args);
+        args.extend(lists.iter().map(|list| number(list.len())));
+        let rows = match new {
+            Some(NewRows { columns, rows, greatest, .. }) => {
+                args.extend([number(rows.len()), Argument::String(columns.into()), number(greatest)]);
+                rows
+            }
+            None => {
+                args.extend([number(0), text(""), number(0)]);
+                Vec::new()
+            }
+        };
+        args.push(number(others));
+        args.extend(lists.into_iter().flatten());
+        args.extend(rows.into_iter().map(|row| Argument::Bytes(row.into())));
+        args.extend(other_args);
         Item { slot: keys.slot, key: keys.main, args }
     }
 }

@@ -1,4 +1,4 @@
--- Removes an entity: its hashes, and the history of every feature that has a field in one of them.
+-- Removes an entity: its hashes, its rows, and the history of every feature that has a field in one of them.
 -- KEYS  main hash, large hash
 -- ARGV  the expected head ('' : it has none)
 -- gives 1 where the entity was there, 0 where it was not, -1 where the head is another
@@ -9,6 +9,6 @@ for _, hash in ipairs(KEYS) do
     redis.call('UNLINK', KEYS[1] .. ':v:' .. field)
   end
 end
-redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[1] .. ':v')
 if head == '' then return 0 end
 return 1

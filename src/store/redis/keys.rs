@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
+use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName, FeatureServiceName};
 
 /// The field of the main hash that holds the entity's head. No feature can have this name.
 pub(super) const HEAD: &str = "@";
@@ -89,6 +89,11 @@ impl Keys {
         join(&[&self.prefix, ":{jobs}"])
     }
 
+    /// What a feature service served. Not among what is tracked: it is no entity, and often written.
+    pub fn log(&self, service: &FeatureServiceName) -> Bytes {
+        join(&[&self.prefix, ":log:{", service.as_str(), "}"])
+    }
+
     pub fn registry(&self, part: &str) -> Bytes {
         join(&[&self.prefix, ":{registry}:", part])
     }
@@ -99,6 +104,14 @@ impl Keys {
 }
 
 impl EntityKeys {
+    /// The list of rows of superseded records.
+    pub fn rows(&self) -> Bytes {
+        let mut key = Vec::with_capacity(self.main.len() + 2);
+        key.extend_from_slice(&self.main);
+        key.extend_from_slice(b":v");
+        Bytes::from(key)
+    }
+
     /// The sorted set of a feature's superseded records.
     pub fn history(&self, feature: &FeatureName) -> Bytes {
         let mut key = Vec::with_capacity(self.main.len() + 3 + feature.as_str().len());

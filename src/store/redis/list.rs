@@ -195,4 +195,16 @@ mod tests {
             assert!(Cursor::parse(bad).is_none(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_cursor_or_none(text in "[0-9a-f]{0,60}|\\PC{0,20}", json in "[{}\\[\\]\":,a-z0-9]{0,40}") {
+            let hexadecimal: String = json.bytes().map(|byte| format!("{byte:02x}")).collect();
+            for text in [&text, &hexadecimal] {
+                if let Some(cursor) = Cursor::parse(text) {
+                    proptest::prop_assert!(Cursor::parse(&cursor.to_text().unwrap()).is_some());
+                }
+            }
+        }
+    }
 }

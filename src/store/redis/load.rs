@@ -9,6 +9,7 @@ use super::errors::{corrupt, of_key, unexpected};
 use super::keys::{EntityKeys, HEAD};
 use super::link::{command, send};
 use super::reply;
+use super::rows::Rows;
 use crate::domain::envelope::{decode_current, decode_superseded};
 use crate::domain::name::FeatureName;
 use crate::domain::record::{Current, EntityRecords, FeatureRecords, Head, Record};
@@ -57,6 +58,7 @@ fn may_be_large(feature_type: FeatureType) -> bool {
 /// A command of a load.
 enum Ask {
     Fields(Bytes, Vec<Key>),
+    Rows(Bytes, u16),
     History(Bytes),
 }
 
@@ -67,6 +69,7 @@ impl Ask {
                 let fields = fields.into_iter().map(|field| Reply::Bytes(field.inner().clone()));
                 ("HMGET", std::iter::once(Reply::Bytes(key)).chain(fields).collect())
             }
+            Self::Rows(key, _) => ("LRANGE", vec![Reply::Bytes(key), Reply::Integer(0), Reply::Integer(-1)]),
             Self::History(key) => {
                 let all = [Reply::Integer(0), Reply::Integer(-1), Reply::from_static_str("WITHSCORES")];
                 ("ZREVRANGE", std::iter::once(Reply::Bytes(key)).chain(all).collect())
@@ -94,6 +97,8 @@ impl RedisStore {
                 asks.push(Ask::Fields(of_entity.large.clone(), fields.large.clone()));
             }
             if load.history {
+                // Before the sorted sets, into which rows may be spilled meanwhile.
+                asks.push(Ask::Rows(of_entity.rows(), of_entity.slot));
                 asks.extend(load.features.iter().map(|(name, _)| Ask::History(of_entity.history(name))));
             }
             keys.push(of_entity);
@@ -105,6 +110,10 @@ impl RedisStore {
         for ask in asks {
             let _: Result<Reply, _> = match ask {
                 Ask::Fields(key, fields) => pipeline.hmget(key, fields).await,
+                ask @ Ask::Rows(_, slot) => {
+                    let (name, args) = ask.into_words();
+                    pipeline.custom(command(name, slot), args).await
+                }
                 Ask::History(key) => pipeline.zrevrange(key, 0, -1, true).await,
             };
         }
@@ -155,10 +164,18 @@ fn entity(load: &Load<'_>, keys: &EntityKeys, replies: &mut Replies) -> Result<E
         features.push(FeatureRecords { current, history: None });
     }
     if load.history {
+        let key = keys.rows();
+        let mut rows = Rows::read(&key, next(replies, &key, "LRANGE")?)?;
         for ((name, _), records) in load.features.iter().zip(&mut features) {
             let key = keys.history(name);
             let members = next(replies, &key, "ZREVRANGE")?;
-            records.history = Some(if head.is_some() { history(members, &key, name)? } else { Vec::new() });
+            records.history = Some(if head.is_some() {
+                let mut history = history(members, &key, name)?;
+                rows.add_to(name.as_str(), &mut history);
+                history
+            } else {
+                Vec::new()
+            });
         }
     }
     Ok(EntityRecords { head, features })

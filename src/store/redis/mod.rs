@@ -3,13 +3,15 @@
 //! ```text
 //! fs:{product:123}            hash: a field per feature, and the head in the field @
 //! fs:{product:123}:large      hash: embeddings and long texts
-//! fs:{product:123}:v:price    sorted set: superseded records of a feature, by event time (µs)
+//! fs:{product:123}:v          list: what writes of several features superseded, a row each
+//! fs:{product:123}:v:price    sorted set: other superseded records of a feature, by event time (µs)
 //! fs:{provenance}:…           next (counter), digest:<digest> → id, <id> → record
+//! fs:log:{ranking}            sorted set: what a feature service served, by time
 //! fs:{registry}:…             revision, entity_types, feature_services, schema_versions:<type>
 //! ```
 //! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
 //! reads, `commit`, `delete`, `list`, `provenance` and `registry` write through `batch`, which runs the
-//! `script`s; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
+//! `script`s; `rows` are the shape of a history; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
 
 mod batch;
 mod commit;
@@ -22,9 +24,11 @@ mod keys;
 mod link;
 mod list;
 mod load;
+mod log;
 mod provenance;
 mod registry;
 mod reply;
+mod rows;
 mod script;
 mod several;
 mod tracking;
@@ -41,10 +45,11 @@ use self::keys::Keys;
 use self::provenance::Memory;
 use self::script::Scripts;
 use self::tracking::Tracking;
-use crate::domain::name::{EntityKey, EntityType};
+use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::time::Timestamp;
+use crate::store::log::{LogBounds, LogEntry, LogRange};
 use crate::store::watch::{Told, Watcher, Watchers};
 use crate::store::{
     CommitOutcome, Load, Page, RegistryChange, RegistryState, Store, StoreDescription, StoreError,
@@ -165,6 +170,28 @@ impl Store for RedisStore {
 
     async fn delete_jobs(&self, ids: &[String]) -> Result<(), StoreError> {
         self.remove_jobs(ids).await
+    }
+
+    async fn append_log(
+        &self,
+        log: &FeatureServiceName,
+        entries: &[LogEntry],
+        bounds: LogBounds,
+    ) -> Result<(), StoreError> {
+        self.write_log(log, entries, bounds).await
+    }
+
+    async fn read_log(
+        &self,
+        log: &FeatureServiceName,
+        range: LogRange,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.entries_of_log(log, range, limit).await
+    }
+
+    async fn delete_log(&self, log: &FeatureServiceName) -> Result<(), StoreError> {
+        self.remove_log(log).await
     }
 
     /// The server tells, on a connection of its own: see [`tracking`].

@@ -22,8 +22,8 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            commit: Script::new(include_str!("commit.lua")),
-            commit_several: Script::several(include_str!("commit.lua")),
+            commit: Script::new(concat!(include_str!("commit.lua"), "return run(KEYS[1], 1)\n")),
+            commit_several: Script::new(concat!(include_str!("commit.lua"), include_str!("several.lua"))),
             delete: Script::new(include_str!("delete.lua")),
             intern: Script::new(include_str!("intern.lua")),
             change_registry: Script::new(include_str!("change_registry.lua")),
@@ -52,12 +52,6 @@ impl By {
 impl Script {
     fn new(source: &str) -> Self {
         Self { source: source.into(), digest: fred::util::sha1_hash(source).into() }
-    }
-
-    /// Runs `source` several times, as `several.lua` says.
-    fn several(source: &str) -> Self {
-        let several = include_str!("several.lua");
-        Self::new(&format!("local function run(KEYS, ARGV)\n{source}\nend\n{several}"))
     }
 
     /// The first argument of [`By::command`].

@@ -1,6 +1,8 @@
 //! Several runs of a script as one: a batch on one server is a few commands instead of one an item,
 //! each of which would be a system call here and one there.
 
+use std::ops::Range;
+
 use fred::types::Value;
 
 use super::RedisStore;
@@ -11,29 +13,29 @@ use crate::store::StoreError;
 
 /// Nobody else is served while a script runs: this many commits take about half a millisecond.
 const ITEMS: usize = 32;
-/// Lua cannot unpack many more values of one item.
-const ARGUMENTS: usize = 2000;
+/// Likewise, where the items are large.
+const ARGUMENTS: usize = 4000;
 
 impl RedisStore {
     /// As [`run_each`], by `several` where that can be: not in a cluster, whose nodes refuse a
-    /// script that touches several slots.
+    /// script that touches several slots. `arguments` says about how many an item has.
     pub(super) async fn run_together(
         &self,
         one: &Script,
         several: &Script,
         count: usize,
+        arguments: impl Fn(usize) -> usize,
         item: impl Fn(usize) -> Item + Sync,
     ) -> Vec<Result<Ran, StoreError>> {
         if self.links.is_cluster() || count < 2 {
             return run_each(&self.links, &self.replication, one, count, item).await;
         }
-        let items: Vec<Item> = (0..count).map(&item).collect();
-        let groups: Vec<(usize, &[Item])> = groups(&items).collect();
-        let grouped = |index: usize| join(groups[index].1);
+        let groups = groups(count, arguments);
+        let grouped = |index: usize| join(groups[index].clone().map(&item));
         let runs = run_each(&self.links, &self.replication, several, groups.len(), grouped).await;
         let mut results: Vec<Option<Result<Ran, StoreError>>> = vec![None; count];
-        for ((first, group), run) in groups.iter().zip(runs) {
-            let results = &mut results[*first..*first + group.len()];
+        for (group, run) in groups.iter().zip(runs) {
+            let results = &mut results[group.clone()];
             match run {
                 Ok(Ran { answer, replicated }) => {
                     let outcomes = reply::array(answer).unwrap_or_default();
@@ -44,7 +46,10 @@ impl RedisStore {
                 // Nothing was carried out, for a reason that may be the first item's own.
                 Err(StoreError::Corrupt { .. } | StoreError::Internal(_)) => {}
                 Err(
-                    error @ (StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout),
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Interrupted(_)
+                    | StoreError::Timeout
+                    | StoreError::Crowded),
                 ) => {
                     results.fill(Some(Err(error)));
                 }
@@ -63,38 +68,52 @@ impl RedisStore {
     }
 }
 
-/// Neighbours that go together, with the place of the first.
-fn groups(items: &[Item]) -> impl Iterator<Item = (usize, &[Item])> {
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let rest = items.get(first..).filter(|rest| !rest.is_empty())?;
-        let mut arguments = 0;
-        let fits = |item: &&Item| {
-            arguments += item.args.len();
-            arguments <= ARGUMENTS
-        };
-        let length = rest.iter().take(ITEMS).take_while(fits).count().max(1);
-        let group = (first, &rest[..length]);
-        first += length;
-        Some(group)
-    })
+/// Neighbours that go together.
+fn groups(count: usize, arguments: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0;
+    for index in 0..count {
+        sum += arguments(index);
+        match groups.last_mut() {
+            Some(group) if group.len() < ITEMS && sum <= ARGUMENTS => group.end = index + 1,
+            _ => {
+                groups.push(index..index + 1);
+                sum = arguments(index);
+            }
+        }
+    }
+    groups
 }
 
-/// The items as `several.lua` takes them.
-fn join(items: &[Item]) -> Item {
-    let keys_of = |item: &Item| match item.args.first() {
-        Some(Value::Integer(keys)) => *keys as usize,
-        _ => 0,
-    };
-    let keys: usize = items.iter().map(keys_of).sum();
-    let mut args = vec![Value::Integer(keys as i64)];
-    args.extend(items.iter().flat_map(|item| item.args[1..=keys_of(item)].iter().cloned()));
+/// Items of one key each, as `several.lua` takes them.
+fn join(items: impl Iterator<Item = Item>) -> Item {
+    let mut keys = Vec::with_capacity(ITEMS + 1);
+    let mut args = Vec::with_capacity(ITEMS * 32);
+    let mut first = None;
     for item in items {
-        let rest = &item.args[1 + keys_of(item)..];
-        args.push(Value::Integer(keys_of(item) as i64));
-        args.push(Value::Integer(rest.len() as i64));
-        args.extend_from_slice(rest);
+        keys.push(Value::Bytes(item.key.clone()));
+        // Behind the number of keys and the key.
+        args.push(Value::Integer(item.args.len().saturating_sub(2) as i64));
+        args.extend(item.args.into_iter().skip(2));
+        first.get_or_insert((item.slot, item.key));
     }
-    let (slot, key) = items.first().map(|item| (item.slot, item.key.clone())).unwrap_or_default();
-    Item { slot, key, args }
+    let (slot, key) = first.unwrap_or_default();
+    let mut all = Vec::with_capacity(1 + keys.len() + args.len());
+    all.push(Value::Integer(keys.len() as i64));
+    all.extend(keys);
+    all.extend(args);
+    Item { slot, key, args: all }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_bounded_by_items_and_by_arguments() {
+        assert!(groups(0, |_| 1).is_empty());
+        assert_eq!(groups(70, |_| 1), [0..32, 32..64, 64..70]);
+        assert_eq!(groups(4, |_| ARGUMENTS / 2), [0..2, 2..4]);
+        assert_eq!(groups(3, |index| if index == 1 { 2 * ARGUMENTS } else { 1 }), [0..1, 1..2, 2..3]);
+    }
 }

@@ -1,6 +1,7 @@
 //! Parquet and Arrow streams.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read};
 
 use arrow_array::{Array, RecordBatch};
@@ -34,6 +35,11 @@ fn parquet_of<R: ChunkReader + 'static>(reader: R, max_rows: usize) -> Result<Ba
     let batches = builder.with_batch_size(max_rows).build().map_err(of_parquet)?;
     let inner = batches.map(|batch| batch.map_err(of_arrow));
     Ok(Batches { inner: Some(Box::new(inner)), schema: Some(schema) })
+}
+
+pub fn parquet_rows(file: File) -> Result<u64, ReadError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(of_parquet)?;
+    Ok(u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0))
 }
 
 /// So many rows of the average size fit into `wanted` bytes; at least one, at most `max_rows`.

@@ -139,6 +139,11 @@ pub fn batches(format: Format, source: Source, max_rows: usize) -> Result<Batche
     Ok(batches)
 }
 
+/// How many rows a Parquet file says it has.
+pub fn parquet_rows(file: File) -> Result<u64, ReadError> {
+    guarded(|| columnar::parquet_rows(file))
+}
+
 /// A table as one batch, of at most `max_rows` rows; the columns of text formats get the narrowest
 /// type that all their cells fit: boolean, int64, float64, else text.
 pub fn whole(format: Format, source: Source, max_rows: usize) -> Result<RecordBatch, ReadError> {
