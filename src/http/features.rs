@@ -215,7 +215,8 @@ pub fn retracted(include: bool, is_past: bool) -> Result<Retracted, Problem> {
     }
 }
 
-/// Features of one entity, as [`render`] writes them.
+// `render` writes it.
+/// Features of one entity.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 #[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
