@@ -46,7 +46,13 @@ pub fn response(operation_id: &str) -> Option<Value> {
             json!({"results": [{"entity_type": "product", "entity_id": "1", "version": 3,
                 "features": {"price": 9.5}, "statuses": {}}]})
         }
-        "export_features" | "export_entity_type" => json!([{"entity_id": "1", "price": 9.5}]),
+        "export_features" | "export_entity_type" | "get_job_result" => {
+            json!([{"entity_id": "1", "price": 9.5}])
+        }
+        "export_serving_log" => {
+            json!([{"served_at": "2026-01-02T03:04:05Z", "request_id": "7f3a", "user_id": "9", "product_id": "123",
+                "user.age": 31, "product.price": 999.99}])
+        }
         "rollback_entity" => {
             json!({"entity_type": "product", "entity_id": "123", "version": 8, "outcomes": {"price": "applied"}})
         }
