@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 
 use super::name::{FeatureRef, FeatureServiceName};
 use super::time::{Span, Timestamp};
@@ -37,7 +39,7 @@ pub struct ServingLogSpec {
     #[schema(required = false)]
     pub ttl: Span,
     /// How many reads at most; then the oldest go.
-    #[serde(default = "max_reads")]
+    #[serde(default = "max_reads", deserialize_with = "count")]
     #[schema(required = false, minimum = 1, example = 100_000)]
     pub max_reads: u32,
 }
@@ -50,21 +52,28 @@ fn max_reads() -> u32 {
     100_000
 }
 
+/// By way of serde_json's own number, which is understood however the document was buffered.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    let count = number.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|count| *count > 0);
+    count.ok_or_else(|| D::Error::custom(format!("expected a whole number from 1, not {number}")))
+}
+
 /// A share above 0 and at most 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
+#[serde(try_from = "Number", into = "f64")]
 pub struct SampleRate(f64);
 
 // It is never NaN.
 impl Eq for SampleRate {}
 
-impl TryFrom<f64> for SampleRate {
+impl TryFrom<Number> for SampleRate {
     type Error = String;
 
-    fn try_from(share: f64) -> Result<Self, String> {
-        match share > 0.0 && share <= 1.0 {
-            true => Ok(Self(share)),
-            false => Err(format!("sample_rate is a share above 0 and at most 1, not {share}")),
+    fn try_from(share: Number) -> Result<Self, String> {
+        match share.as_f64().filter(|share| *share > 0.0 && *share <= 1.0) {
+            Some(share) => Ok(Self(share)),
+            None => Err(format!("sample_rate is a share above 0 and at most 1, not {share}")),
         }
     }
 }

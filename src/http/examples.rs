@@ -50,8 +50,8 @@ pub fn response(operation_id: &str) -> Option<Value> {
             json!([{"entity_id": "1", "price": 9.5}])
         }
         "export_serving_log" => {
-            json!([{"served_at": "2026-01-02T03:04:05Z", "request_id": "7f3a", "user_id": "9", "product_id": "123",
-                "user.age": 31, "product.price": 999.99}])
+            json!([{"served_at": "2026-01-02T03:04:05Z", "request_id": "6f1c9a7e2b3d4c5f",
+            "user_id": "7", "product_id": "1", "user.age": 41, "product.price": 9.5}])
         }
         "rollback_entity" => {
             json!({"entity_type": "product", "entity_id": "123", "version": 8, "outcomes": {"price": "applied"}})

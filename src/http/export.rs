@@ -95,7 +95,11 @@ pub enum Order {
         (TableBytes = "text/csv"),
         (TableBytes = "application/x-ndjson"),
     )), (status = 202, description = "The job that makes a file", body = Job,
-        headers(("Location" = String, description = "Where to ask for the job"))), TableProblems)
+        headers(("Location" = String, description = "Where to ask for the job")),
+        example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "export", "subject": "product", "state": "queued",
+            "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
+            "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
+            "errors": [], "error": null})), TableProblems)
 )]
 pub async fn export_features(
     State(app): State<App>,

@@ -25,7 +25,7 @@ use crate::monitor;
 use crate::trace;
 
 /// So many entities are computed anew at the same time.
-const RECOMPUTE_CONCURRENCY: usize = 16;
+const RECOMPUTE_CONCURRENCY: usize = 8;
 
 /// What a compute request asks for.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::domain::value::FeatureType;
 use crate::store::Load;
 
 /// So many entities are undone at the same time.
-const CONCURRENCY: usize = 32;
+const CONCURRENCY: usize = 8;
 /// Histories are loaded so many bytes and so many entities at a time.
 const PAGE_BYTES: usize = 4 << 20;
 const PAGE_ENTITIES: usize = 500;

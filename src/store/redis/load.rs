@@ -103,9 +103,18 @@ impl RedisStore {
             }
             keys.push(of_entity);
         }
-        let pipeline = self.links.get()?.pipeline();
+        let link = self.links.get()?;
         let count = asks.len();
         let last = asks.pop().zip(keys.last().map(|keys| keys.slot));
+        if count == 1
+            && let Some((ask, slot)) = last
+        {
+            // One entity, asked one thing: a pipeline would only be a way round.
+            let (name, args) = ask.into_words();
+            let mut replies = vec![link.command(name, slot, args).await].into_iter();
+            return loads.iter().zip(&keys).map(|(load, keys)| entity(load, keys, &mut replies)).collect();
+        }
+        let pipeline = link.pipeline();
         // In a pipeline these only queue the commands.
         for ask in asks {
             let _: Result<Reply, _> = match ask {
