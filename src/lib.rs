@@ -12,7 +12,8 @@
 //! - [`table`] is how features leave and enter in bulk: Parquet, Arrow, CSV, JSON;
 //! - [`keys`] are the API keys that requests show;
 //! - [`monitor`] is what the server knows of itself: latencies, freshness, alerts;
-//! - [`clock`] tells the time; [`logs`] and [`telemetry`] tell what happened.
+//! - [`clock`] tells the time; [`logs`], [`telemetry`] and [`trace`] tell what happened, and [`tls`] whom
+//!   to trust.
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
@@ -30,4 +31,6 @@ pub mod service;
 pub mod store;
 pub mod table;
 pub mod telemetry;
+pub mod tls;
+pub mod trace;
 pub mod transform;

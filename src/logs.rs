@@ -29,6 +29,8 @@ pub struct RequestLine {
     pub uri: Uri,
     /// The name of the API key, once it is known.
     pub key: OnceLock<Arc<str>>,
+    /// The trace that it is a part of, if it is one.
+    pub trace: Option<String>,
 }
 
 /// Does `work` so that its log lines say which request they belong to.
@@ -76,6 +78,8 @@ struct Shown<'a> {
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a str>,
 }
 
 impl<'a> From<&'a RequestLine> for Shown<'a> {
@@ -85,6 +89,7 @@ impl<'a> From<&'a RequestLine> for Shown<'a> {
             method: line.method.as_str(),
             path: line.uri.path(),
             key: line.key.get().map(|key| &**key),
+            trace: line.trace.as_deref(),
         }
     }
 }
@@ -118,11 +123,14 @@ fn with_request(line: &str, request: &Shown<'_>, style: Style) -> String {
             _ => format!("{line}\n"),
         },
         Style::Text => {
-            let Shown { id, method, path, key } = request;
+            let Shown { id, method, path, key, trace } = request;
             // A path comes from outside: as debug text it cannot break a line.
             let mut text = format!("{line} request.id={id} request.method={method} request.path={path:?}");
             if let Some(key) = key {
                 text.push_str(&format!(" request.key={key}"));
+            }
+            if let Some(trace) = trace {
+                text.push_str(&format!(" request.trace={trace}"));
             }
             text.push('\n');
             text
@@ -136,13 +144,17 @@ mod tests {
 
     #[test]
     fn lines_end_with_their_request() {
-        let shown = Shown { id: "7", method: "GET", path: "/a\"b", key: Some("ci") };
+        let shown = Shown { id: "7", method: "GET", path: "/a\"b", key: Some("ci"), trace: Some("4b") };
         let json = with_request("{\"level\":\"WARN\",\"message\":\"no\"}\n", &shown, Style::Json);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["message"], "no");
-        let request = serde_json::json!({"id": "7", "method": "GET", "path": "/a\"b", "key": "ci"});
+        let request =
+            serde_json::json!({"id": "7", "method": "GET", "path": "/a\"b", "key": "ci", "trace": "4b"});
         assert_eq!(json["request"], request);
         let text = with_request("WARN no\n", &shown, Style::Text);
-        assert_eq!(text, "WARN no request.id=7 request.method=GET request.path=\"/a\\\"b\" request.key=ci\n");
+        assert_eq!(
+            text,
+            "WARN no request.id=7 request.method=GET request.path=\"/a\\\"b\" request.key=ci request.trace=4b\n"
+        );
     }
 }

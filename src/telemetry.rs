@@ -35,6 +35,12 @@ fn describe() {
         "feature_store_reload_failures_total",
         "Times that a file which had changed could not be taken over."
     );
+    describe_gauge!("feature_store_connections", "Connections that are open.");
+    describe_counter!(
+        "feature_store_connections_cut_total",
+        "Connections that were refused or ended for what their clients did not do, by reason."
+    );
+    describe_counter!("feature_store_trace_spans_total", "Spans of traces, by what became of them.");
     describe_gauge!("feature_store_http_requests_in_flight", "Requests being answered now.");
     describe_counter!("feature_store_features_read_total", "Features read, by status.");
     describe_counter!("feature_store_features_written_total", "Features written, by outcome.");

@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use axum::body::Body;
 use clap::Args;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -16,7 +15,9 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use super::Failure;
+use super::trust::Trust;
 use crate::config::Config;
+use crate::tls::{self, TlsError};
 
 /// Answers that are read as a whole have at most so many bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -30,17 +31,25 @@ pub struct Server {
     /// A file with an API key.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Server {
     pub fn client(&self, config: &Config) -> Result<Client, Failure> {
-        let url = self.url.clone().unwrap_or_else(|| format!("http://{}", reachable(config.listen)));
-        let client = Client::new(&url)?;
+        let url = self.url.clone().unwrap_or_else(|| own_url(config));
+        let client = Client::new(&url, &self.trust)?;
         let Some(file) = &self.api_key_file else { return Ok(client) };
         let key = std::fs::read_to_string(file)
             .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
         client.showing(key.trim())
     }
+}
+
+/// Of the server that this configuration starts, as seen from its machine.
+pub fn own_url(config: &Config) -> String {
+    let scheme = if config.tls().is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(config.listen))
 }
 
 /// Where a server that listens on every address can be reached.
@@ -62,12 +71,21 @@ pub struct Client {
 
 impl Client {
     /// `base` is a URL up to before the path.
-    pub fn new(base: &str) -> Result<Self, Failure> {
+    pub fn new(base: &str, trust: &Trust) -> Result<Self, Failure> {
+        let tls = if base.starts_with("https:") { trust.tls().config() } else { trusting_nobody() };
+        Ok(Self::with(base, tls.map_err(Failure::usage)?))
+    }
+
+    /// As [`Self::new`], for a server that may show any certificate.
+    pub fn trusting_anybody(base: &str) -> Result<Self, Failure> {
+        Ok(Self::with(base, tls::trusting_anybody().map_err(Failure::usage)?))
+    }
+
+    fn with(base: &str, tls: ClientConfig) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        let tls = tls(base.starts_with("https:")).map_err(Failure::usage)?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let http = legacy::Client::builder(TokioExecutor::new()).build(connector.build());
-        Ok(Self { base, authorization: None, http })
+        Self { base, authorization: None, http }
     }
 
     /// With an API key in every request.
@@ -140,15 +158,10 @@ pub fn problem_of(status: StatusCode, problem: &Value) -> Failure {
     if status.is_client_error() && !may_pass { Failure::refused(text) } else { Failure::server(text) }
 }
 
-/// The system's certificates where they are needed: a container without any can be checked all the same.
-fn tls(is_https: bool) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?;
-    if !is_https {
-        return Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
-    }
-    let builder = builder.with_native_roots();
-    let builder = builder.map_err(|error| format!("the system's certificates cannot be read: {error}"))?;
-    Ok(builder.with_no_client_auth())
+/// The system's certificates are read only where they are needed: a container without any can be
+/// checked all the same.
+fn trusting_nobody() -> Result<ClientConfig, TlsError> {
+    let builder =
+        ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }

@@ -7,22 +7,33 @@ use clap::Args;
 use http::{Request, StatusCode};
 
 use super::Failure;
-use super::client::{Client, reachable};
+use super::client::{Client, own_url};
+use super::trust::Trust;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub struct Options {
+    /// The server, as in https://features.example.com (default: the one that this configuration
+    /// starts, whatever certificate it shows).
+    #[arg(long)]
+    url: Option<String>,
     /// The probe to ask.
     #[arg(long, default_value = "/readyz")]
     path: String,
     /// Seconds to wait for an answer.
     #[arg(long, default_value_t = 4)]
     timeout: u64,
+    #[command(flatten)]
+    trust: Trust,
 }
 
-/// Asks the server that listens where this configuration says.
+/// Asks a server whether it is well.
 pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let client = Client::new(&format!("http://{}", reachable(config.listen)))?;
+    let client = match &options.url {
+        Some(url) => Client::new(url, &options.trust)?,
+        None if options.trust == Trust::default() => Client::trusting_anybody(&own_url(config))?,
+        None => Client::new(&own_url(config), &options.trust)?,
+    };
     let request = Request::get(&options.path).body(Body::empty()).map_err(Failure::usage)?;
     // Containers know two answers: 0 and 1.
     let failed = |reason: &dyn std::fmt::Display| Failure::partly(format!("no answer from {reason}"));

@@ -12,6 +12,7 @@ mod keygen;
 mod load;
 mod openapi;
 mod serve;
+mod trust;
 
 use std::io::Write;
 use std::path::PathBuf;

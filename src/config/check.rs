@@ -118,6 +118,10 @@ impl Config {
             return refuse(format!("{}: there is no directory {}", origin("spool_dir"), dir.display()));
         }
         self.check_doors(&origin)?;
+        self.check_connections(&origin)?;
+        self.check_tls(&origin)?;
+        self.check_redis_tls(&origin)?;
+        self.check_tracing(&origin)?;
         if !(1..=MAX_MAX_VERSIONS).contains(&self.max_versions) {
             return refuse(format!("{} must be from 1 to {MAX_MAX_VERSIONS}", origin("max_versions")));
         }
@@ -169,7 +173,7 @@ impl Config {
 }
 
 /// A setting's name with where it came from.
-type Origin<'a> = &'a dyn Fn(&str) -> String;
+pub(super) type Origin<'a> = &'a dyn Fn(&str) -> String;
 
 impl Config {
     /// Who is let in.

@@ -48,16 +48,26 @@ fn is_service_link(key: &str, value: &str) -> bool {
 }
 
 /// Settings whose text must stay as it is, though it may look like a number.
-const TEXTS: [&str; 14] = [
+const TEXTS: [&str; 24] = [
     "store_url",
     "redis_host",
     "redis_username",
     "redis_password",
+    "redis_tls_ca",
+    "redis_tls_cert",
+    "redis_tls_key",
+    "redis_tls_server_name",
     "redis_key_prefix",
     "data_dir",
     "api_keys",
     "api_keys_file",
     "audit_log",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "otlp_endpoint",
+    "otlp_headers",
+    "otlp_service_name",
     "embedding_url",
     "embedding_model",
     "embedding_api_key",

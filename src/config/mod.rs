@@ -3,32 +3,28 @@
 
 pub mod alerts;
 mod check;
+mod check_edge;
+mod derived;
 mod environment;
 #[cfg(test)]
 mod tests;
+mod types;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::domain::compiled::Defaults;
 use crate::domain::time::{Span, Ttl};
-use crate::keys;
-use crate::monitor::Cardinality;
-use crate::monitor::webhook::WebhookConfig;
-use crate::service::export_file::ExportFiles;
-use crate::service::watch::WatchSettings;
-use crate::service::{Limits, Settings};
-use crate::store::cache::CacheConfig;
 
 use self::alerts::AlertsConfig;
 use self::check::{explain, refuse_unknown_keys};
 use self::environment::Environment;
+
+pub use self::derived::StoreChoice;
+pub use self::types::{AuthChoice, Duration0, EmbeddingChoice, LogFormat, Secret};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "feature-store.toml";
@@ -51,6 +47,15 @@ pub struct Config {
     pub redis_port: Option<u16>,
     pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
+    /// Authorities of the certificates of Redis as PEM (default: the system's); for `rediss` URLs, as
+    /// the others are.
+    pub redis_tls_ca: Option<PathBuf>,
+    /// Certificate chain that is shown to Redis.
+    pub redis_tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub redis_tls_key: Option<PathBuf>,
+    /// The name that certificates of Redis must be for (default: the host that is connected to).
+    pub redis_tls_server_name: Option<String>,
     /// Connections to Redis.
     pub redis_pool_size: usize,
     pub redis_command_timeout: Span,
@@ -127,6 +132,23 @@ pub struct Config {
     /// How many bytes they may take together.
     pub max_export_bytes: u64,
     pub request_timeout: Span,
+    /// For the TLS handshake, and for the head of a request from its first byte on.
+    pub header_timeout: Span,
+    /// How long a connection may be open between two requests.
+    pub idle_timeout: Span,
+    /// How long a client may send nothing of a body that it has begun, or take nothing of an answer.
+    pub stall_timeout: Span,
+    /// Of the head of a request.
+    pub max_header_bytes: usize,
+    pub max_connections: usize,
+    /// Requests at the same time on one HTTP/2 connection.
+    pub http2_max_streams: u32,
+    /// Certificate chain as PEM, the server's own first; read again when it changes, as the others are.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities one of which must have signed the certificate that a client shows.
+    pub tls_client_ca: Option<PathBuf>,
     /// How long a readiness probe waits for the store.
     pub readiness_timeout: Span,
     /// How long requests under way may take to finish after the signal to stop.
@@ -156,89 +178,21 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Origins whose pages may speak to the server.
     pub cors_origins: Vec<String>,
+    /// Of a collector of traces (OTLP over HTTP), up to before `/v1/traces`; not set: nothing is traced.
+    pub otlp_endpoint: Option<String>,
+    /// Headers for the collector, as in `Authorization=Bearer x,X-Tenant=y`; normally from the
+    /// environment.
+    pub otlp_headers: Option<Secret>,
+    /// Share of the traces that are kept, where no caller has decided.
+    pub otlp_sample_ratio: f64,
+    /// What the server is called in traces.
+    pub otlp_service_name: String,
     /// How often keys and certificates are looked at for changes.
     pub reload_interval: Span,
     /// Log filter, as in `info,feature_store=debug`.
     pub log: String,
     /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
     pub log_format: LogFormat,
-}
-
-/// A length of time that may be zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Duration0(pub Duration);
-
-impl Serialize for Duration0 {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(self.0.as_secs())
-    }
-}
-
-impl<'de> Deserialize<'de> for Duration0 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Seconds(u64),
-            Span(Span),
-        }
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Seconds(seconds) => Self(Duration::from_secs(seconds)),
-            Written::Span(span) => Self(span.as_duration()),
-        })
-    }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    Auto,
-    Text,
-    Json,
-}
-
-/// Where embeddings of texts come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmbeddingChoice {
-    Hashing,
-    OpenAi,
-}
-
-/// Whether requests must show a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthChoice {
-    None,
-    ApiKeys,
-}
-
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
-    }
-}
-
-impl Secret {
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 impl Default for Config {
@@ -251,6 +205,10 @@ impl Default for Config {
             redis_port: None,
             redis_username: None,
             redis_password: None,
+            redis_tls_ca: None,
+            redis_tls_cert: None,
+            redis_tls_key: None,
+            redis_tls_server_name: None,
             redis_pool_size: 4,
             redis_command_timeout: Span::from_secs(2),
             redis_connect_timeout: Span::from_secs(5),
@@ -293,6 +251,15 @@ impl Default for Config {
             export_retention: Span::from_secs(86_400),
             max_export_bytes: 16 << 30,
             request_timeout: Span::from_secs(30),
+            header_timeout: Span::from_secs(10),
+            idle_timeout: Span::from_secs(75),
+            stall_timeout: Span::from_secs(20),
+            max_header_bytes: 64 << 10,
+            max_connections: 10_000,
+            http2_max_streams: 200,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             readiness_timeout: Span::from_secs(2),
             shutdown_grace: Span::from_secs(20),
             shutdown_delay: Duration0::default(),
@@ -309,18 +276,15 @@ impl Default for Config {
             max_concurrent_requests: 512,
             audit_log: None,
             cors_origins: Vec::new(),
+            otlp_endpoint: None,
+            otlp_headers: None,
+            otlp_sample_ratio: 1.0,
+            otlp_service_name: "feature-store".to_owned(),
             reload_interval: Span::from_secs(1),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
     }
-}
-
-/// Where features are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreChoice {
-    Embedded(PathBuf),
-    Redis(Secret),
 }
 
 /// Why the configuration cannot be used. Names the key and where it came from.
@@ -357,93 +321,4 @@ impl Config {
         config.check(&figment)?;
         Ok(config)
     }
-
-    /// The store that these settings choose.
-    pub fn store(&self) -> StoreChoice {
-        if let Some(url) = &self.store_url {
-            return match url.expose().strip_prefix("embedded:") {
-                Some(dir) => StoreChoice::Embedded(PathBuf::from(dir)),
-                None => StoreChoice::Redis(url.clone()),
-            };
-        }
-        match &self.redis_host {
-            Some(host) => {
-                let port = self.redis_port.unwrap_or(6379);
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                StoreChoice::Redis(Secret(format!("redis://{host}:{port}")))
-            }
-            None => StoreChoice::Embedded(self.data_dir.clone()),
-        }
-    }
-
-    /// Where the keys come from; `None` where nobody is asked for one.
-    pub fn keys(&self) -> Option<keys::Source> {
-        let file = self.api_keys_file.clone().map(keys::Source::File);
-        file.or_else(|| Some(keys::Source::Text(self.api_keys.as_ref()?.expose().to_owned())))
-    }
-
-    pub fn cardinality(&self) -> Cardinality {
-        Cardinality { entity_types: self.metrics_max_entity_types, features: self.metrics_max_features }
-    }
-
-    pub fn watch(&self) -> WatchSettings {
-        WatchSettings {
-            rules: self.alerts.rules(),
-            patience: self.alerts.patience(),
-            window_seconds: (self.alerts.window.as_millis() / 1000) as u32,
-            min_samples: self.alerts.min_samples,
-            stale_after: self.alerts.stale_after,
-            timeout: self.readiness_timeout.as_duration(),
-        }
-    }
-
-    /// `None`: nobody is to be told.
-    pub fn webhook(&self) -> Option<WebhookConfig> {
-        let named = self.alerts.instance.clone();
-        Some(WebhookConfig {
-            url: self.alerts.webhook_url.clone()?,
-            timeout: self.alerts.webhook_timeout.as_duration(),
-            instance: named.unwrap_or_else(|| format!("{}:{}", host_name(), self.listen.port())),
-        })
-    }
-
-    /// `None`: exports are not kept as files.
-    pub fn export_files(&self) -> Option<ExportFiles> {
-        Some(ExportFiles {
-            dir: self.export_dir.clone()?,
-            retention: self.export_retention,
-            max_bytes: self.max_export_bytes,
-        })
-    }
-
-    pub fn settings(&self) -> Settings {
-        Settings {
-            defaults: Defaults {
-                ttl: self.default_ttl,
-                embedding_ttl: self.embedding_ttl,
-                versioning: self.enable_versioning,
-                max_versions: self.max_versions,
-            },
-            auto_register: self.auto_register,
-            max_clock_skew: self.max_clock_skew,
-            history_ttl: self.history_ttl,
-            exclusive_store: matches!(self.store(), StoreChoice::Embedded(_)),
-            limits: Limits {
-                max_batch_size: self.max_batch_size,
-                max_features: self.max_features,
-                max_page_size: self.max_page_size,
-            },
-            cache: (self.cache_bytes > 0).then(|| CacheConfig {
-                bytes: self.cache_bytes as u64,
-                max_lag: self.cache_max_lag.as_duration(),
-                stale_if_error: Span::from_millis(self.stale_if_error.0.as_millis() as u64),
-            }),
-        }
-    }
-}
-
-/// The machine's name, which in Kubernetes is the pod's.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

@@ -23,13 +23,13 @@ fn nothing_configured_is_the_embedded_store_on_loopback() {
 #[test]
 fn the_seeds_names_and_plain_redis_names_work() {
     let config = load(&[("REDIS_HOST", "redis"), ("REDIS_PORT", "6380"), ("REDIS_PASSWORD", "007")]).unwrap();
-    assert_eq!(config.store(), StoreChoice::Redis(Secret("redis://redis:6380".into())));
+    assert_eq!(config.store(), StoreChoice::Redis(Secret::new("redis://redis:6380".into())));
     assert_eq!(config.redis_password.unwrap().expose(), "007");
     let config = load_file("default_ttl = \"2h\"\nembedding_ttl = 60\nmax_versions = 3\nenable_versioning = false\nenable_monitoring = false\nredis_host = \"::1\"").unwrap();
     assert_eq!(config.default_ttl, Ttl::After(Span::from_secs(7200)));
     assert_eq!(config.embedding_ttl, Ttl::After(Span::from_secs(60)));
     assert_eq!((config.max_versions, config.enable_versioning, config.enable_monitoring), (3, false, false));
-    assert_eq!(config.store(), StoreChoice::Redis(Secret("redis://[::1]:6379".into())));
+    assert_eq!(config.store(), StoreChoice::Redis(Secret::new("redis://[::1]:6379".into())));
 }
 
 #[test]
@@ -126,6 +126,20 @@ fn contradictions_stop_the_start() {
         &[("FEATURE_STORE_MAX_CONCURRENT_REQUESTS", "0")],
         &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:8080")],
         &[("FEATURE_STORE_METRICS_LISTEN", "127.0.0.1:1"), ("FEATURE_STORE_ENABLE_MONITORING", "false")],
+        &[("FEATURE_STORE_MAX_HEADER_BYTES", "100")],
+        &[("FEATURE_STORE_MAX_CONNECTIONS", "0")],
+        &[("FEATURE_STORE_HTTP2_MAX_STREAMS", "0")],
+        &[("FEATURE_STORE_TLS_CERT", "a")],
+        &[("FEATURE_STORE_TLS_KEY", "a")],
+        &[("FEATURE_STORE_TLS_CLIENT_CA", "a")],
+        &[("FEATURE_STORE_REDIS_TLS_CA", "a")],
+        &[("FEATURE_STORE_STORE_URL", "redis://a"), ("FEATURE_STORE_REDIS_TLS_CA", "a")],
+        &[("FEATURE_STORE_STORE_URL", "rediss://a"), ("FEATURE_STORE_REDIS_TLS_CERT", "a")],
+        &[("FEATURE_STORE_STORE_URL", "rediss://a"), ("FEATURE_STORE_REDIS_TLS_KEY", "a")],
+        &[("FEATURE_STORE_OTLP_ENDPOINT", "collector:4318")],
+        &[("FEATURE_STORE_OTLP_HEADERS", "a=b")],
+        &[("FEATURE_STORE_OTLP_ENDPOINT", "http://a"), ("FEATURE_STORE_OTLP_HEADERS", "a b=c")],
+        &[("FEATURE_STORE_OTLP_SAMPLE_RATIO", "2")],
         &[("FEATURE_STORE_ALERTS__MEMORY", "1.5")],
         &[("FEATURE_STORE_ALERTS__WINDOW", "1s")],
         &[("FEATURE_STORE_ALERTS__WEBHOOK_URL", "alertmanager:9093")],
@@ -153,4 +167,10 @@ fn who_can_be_reached_says_who_is_let_in() {
 fn secrets_are_not_printed() {
     let config = load(&[("FEATURE_STORE_STORE_URL", "redis://user:hunter2@a")]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
+    let collector = ("FEATURE_STORE_OTLP_ENDPOINT", "http://a");
+    let config = load(&[collector, ("FEATURE_STORE_OTLP_HEADERS", "Authorization=Bearer hunter2=, b=c")]);
+    let config = config.unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let headers = config.tracing().unwrap().headers;
+    assert_eq!((headers.len(), headers["Authorization"].as_str()), (2, "Bearer hunter2="));
 }

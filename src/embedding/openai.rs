@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::derive::EmbeddingRequest;
 use crate::service::embeddings::EmbeddingProvider;
+use crate::tls::ClientTls;
+use crate::trace;
 
 /// What a pause between two attempts begins with; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -108,13 +110,7 @@ impl OpenAiProvider {
             }
             None => None,
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider)
-            .map_err(|error| format!("the system's certificates cannot be read: {error}"))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = ClientTls::default().connector().map_err(|error| error.to_string())?;
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let entry = ENTRY_BYTES + 4 * 384;
         let entries = usize::try_from(config.cache_bytes / entry).unwrap_or(usize::MAX).clamp(1, 1 << 20);
@@ -178,13 +174,18 @@ impl OpenAiProvider {
         if let Some(authorization) = &self.authorization {
             request = request.header(http::header::AUTHORIZATION, authorization.clone());
         }
-        let request = request.body(Full::new(body)).map_err(|error| never(error.to_string()))?;
+        let mut request = request.body(Full::new(body)).map_err(|error| never(error.to_string()))?;
+        let span = trace::call("embeddings");
+        span.set("feature_store.count", || i64::try_from(count).unwrap_or(i64::MAX));
+        span.write_to(request.headers_mut());
         let response = self.client.request(request).await.map_err(|error| {
             // Where it is stays in the log.
             tracing::warn!(%error, "the embedding provider cannot be reached");
+            span.fail("unreachable");
             again("cannot be reached".to_owned())
         })?;
         let status = response.status();
+        span.set("http.response.status_code", || i64::from(status.as_u16()));
         if !status.is_success() {
             let failed = if status.as_u16() == 429 || status.is_server_error() { again } else { never };
             return Err(failed(format!("answered {}", status.as_u16())));

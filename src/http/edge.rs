@@ -20,11 +20,13 @@ use super::App;
 use super::access::Access;
 use super::audit::Audit;
 use super::gate::{Admitted, Gate, Refused};
-use super::meters::{InFlight, RequestMeters, UNMATCHED};
+use super::meters::{self, InFlight, RequestMeters, UNMATCHED};
 use super::problem::{Code, Problem};
+use super::slow_body;
 use crate::logs::{self, RequestLine};
 use crate::monitor::{Performance, Tally};
 use crate::service::principal::{Principal, on_behalf};
+use crate::trace::{self, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,6 +37,8 @@ const UNHURRIED: [&str; 1] = ["/v1/features/import"];
 pub struct Edge {
     pub app: App,
     pub request_timeout: Duration,
+    /// How long a client may send nothing of its body.
+    pub stall_timeout: Duration,
     pub gate: Gate,
     pub audit: Audit,
     pub meters: RequestMeters,
@@ -80,7 +84,7 @@ where
         request.headers_mut().insert(REQUEST_ID, asked.line.id.clone());
         let admitted = self.edge.gate.admit(asked.route(), &asked.line.method, request.headers());
         // Of a request that is not let in nothing more is looked at.
-        let work = admitted.is_ok().then(|| self.inner.call(request));
+        let work = admitted.is_ok().then(|| self.inner.call(self.edge.bounded(request, &asked)));
         Box::pin(answer(self.edge.clone(), asked, admitted, work))
     }
 }
@@ -92,21 +96,27 @@ struct Asked {
     // The matched route and never the raw path, so that the labels stay few.
     matched: Option<MatchedPath>,
     is_http1: bool,
+    traced: Span,
     _in_flight: InFlight,
 }
 
 impl Asked {
     fn new(edge: &Edge, request: &Request) -> Self {
+        let matched = request.extensions().get::<MatchedPath>().cloned();
+        let route = matched.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+        let traced = trace::request(meters::label(request.method()), route, request.headers());
         let line = RequestLine {
             id: request_id(request.headers()),
             method: request.method().clone(),
             uri: request.uri().clone(),
             key: OnceLock::new(),
+            trace: traced.trace_id(),
         };
         Self {
             started: Instant::now(),
             line: Arc::new(line),
-            matched: request.extensions().get::<MatchedPath>().cloned(),
+            matched,
+            traced,
             is_http1: request.version() < Version::HTTP_2,
             _in_flight: edge.meters.in_flight(),
         }
@@ -114,6 +124,11 @@ impl Asked {
 
     fn route(&self) -> Option<&str> {
         self.matched.as_ref().map(MatchedPath::as_str)
+    }
+
+    /// Whether it takes as long as its body does.
+    fn is_unhurried(&self) -> bool {
+        self.route().is_some_and(|route| UNHURRIED.contains(&route))
     }
 }
 
@@ -132,11 +147,11 @@ async fn answer(
     if let Some(principal) = &principal {
         let _ = line.key.set(principal.name.clone());
     }
-    let unhurried = asked.route().is_some_and(|route| UNHURRIED.contains(&route));
-    let timeout = if unhurried { Duration::MAX } else { edge.request_timeout };
+    let timeout = if asked.is_unhurried() { Duration::MAX } else { edge.request_timeout };
     let answer = match (&admitted, work) {
         (Ok(_), Some(work)) => {
-            let work = AssertUnwindSafe(on_behalf(principal.clone(), work)).catch_unwind();
+            let work = asked.traced.around(on_behalf(principal.clone(), work));
+            let work = AssertUnwindSafe(work).catch_unwind();
             match tokio::time::timeout(timeout, logs::of_request(line.clone(), work)).await {
                 Ok(Ok(answer)) => answer.unwrap_or_else(|never| match never {}),
                 Ok(Err(panic)) => logs::within(line.clone(), || panicked(panic)),
@@ -166,6 +181,15 @@ fn keeping<T: Send + 'static>(kept: T, body: Body) -> Body {
 }
 
 impl Edge {
+    /// A request whose body must come in time.
+    fn bounded(&self, request: Request, asked: &Asked) -> Request {
+        if asked.is_unhurried() || request.body().is_end_stream() {
+            return request;
+        }
+        let deadline = asked.started + self.request_timeout;
+        request.map(|body| slow_body::bounded(body, self.stall_timeout, deadline.into()))
+    }
+
     /// What every answer gets on its way out, and what is noted of it.
     fn finish(
         &self,
@@ -200,6 +224,10 @@ impl Edge {
         let route = asked.route().unwrap_or(UNMATCHED);
         self.meters.answered(route, &line.method, status, elapsed);
         self.count(route, status);
+        asked.traced.set("http.response.status_code", || i64::from(status.as_u16()));
+        if status.is_server_error() {
+            asked.traced.fail("server_error");
+        }
         if Audit::concerns(access, &line.method, asked.route().unwrap_or_default()) {
             let actor = principal.map_or("", |principal| &principal.name);
             self.audit.note(self.app.store.now(), actor, &line.method, &line.uri, status, id);
@@ -236,11 +264,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let chance = rand::random::<u64>();
-        let id: [u8; 16] =
-            std::array::from_fn(|at| b"0123456789abcdef"[(chance >> (60 - 4 * at)) as usize & 15]);
-        HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        HeaderValue::from_bytes(&fresh_id()).unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
+}
+
+/// An id for a request that came with none, in hexadecimal digits.
+pub fn fresh_id() -> [u8; 16] {
+    let chance = rand::random::<u64>();
+    std::array::from_fn(|at| b"0123456789abcdef"[(chance >> (60 - 4 * at)) as usize & 15])
 }
 
 /// The answer to a path that is no route.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::objects::Objects;
 use super::problem::{Code, Problem};
+use super::slow_body::TooSlow;
 use crate::domain::given::Given;
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
 use crate::domain::violation::{Violation, ViolationCode};
@@ -164,6 +165,7 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
             let detail = "the body is larger than max_body_bytes allows";
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, detail)
         }
+        rejection if TooSlow::is_cause_of(&rejection) => Problem::late_body(),
         _ => Problem::invalid("the body could not be read to its end"),
     })
 }

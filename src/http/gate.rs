@@ -151,9 +151,18 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     bearer.or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
 }
 
+/// The answer where there are too many connections.
+pub async fn too_many_connections() -> Problem {
+    refuse_overloaded("the server has as many connections as it may; try again")
+}
+
 fn overloaded() -> Problem {
+    refuse_overloaded("the server has as much to do as it can; try again")
+}
+
+fn refuse_overloaded(detail: &str) -> Problem {
     counter!(REFUSED, "reason" => "overloaded").increment(1);
-    Problem::overloaded("the server has as much to do as it can; try again")
+    Problem::overloaded(detail)
 }
 
 fn out_of_scope(scope: Scope) -> Problem {

@@ -225,7 +225,6 @@ pub struct ImportResponse {
                 "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
                 "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
                 "errors": [], "error": null})),
-        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
         ChangeProblems
     )
 )]

@@ -17,6 +17,15 @@ const SECONDS: &str = "feature_store_http_request_duration_seconds";
 /// Clients may invent methods; labels may not grow with them.
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "other"];
 
+/// What labels and traces call a method.
+pub fn label(method: &Method) -> &'static str {
+    METHODS[place(method)]
+}
+
+fn place(method: &Method) -> usize {
+    METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
+}
+
 /// Those that are answered often enough to have a handle.
 const STATUSES: [u16; 17] =
     [200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 500, 503, 504];
@@ -46,7 +55,7 @@ impl RequestMeters {
 
     /// Counts a request that was answered.
     pub fn answered(&self, route: &str, method: &Method, status: StatusCode, elapsed: Duration) {
-        let place = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let place = place(method);
         let label = METHODS[place];
         let meters = self.routes.get(route).map(|route| &route[place]);
         let seconds = || histogram!(SECONDS, "method" => label, "route" => route.to_owned());

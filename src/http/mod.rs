@@ -33,6 +33,7 @@ mod render;
 mod rollback;
 mod schemas;
 mod serving_log;
+mod slow_body;
 mod spec;
 mod tables;
 mod training;
@@ -64,6 +65,7 @@ use self::compress::CompressIfAsked;
 use self::gate::Gate;
 
 pub use audit::Audit;
+pub use edge::fresh_id;
 pub use gate::Admittance;
 pub use health::Lifecycle;
 pub use upload::UploadLimits;
@@ -110,6 +112,8 @@ impl std::ops::Deref for App {
 pub struct RequestLimits {
     pub max_body_bytes: usize,
     pub timeout: Duration,
+    /// How long a client may send nothing of its body.
+    pub stall_timeout: Duration,
 }
 
 /// Who is let in, and what is noted of them.
@@ -172,13 +176,30 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     document::finish(routes().into_openapi())
 }
 
-/// Metrics alone, for an address of their own.
+/// Metrics and probes alone, for an address of their own.
 pub fn metrics_router(app: App) -> Router {
-    Router::new().route("/metrics", axum::routing::get(spec::get_metrics_apart)).with_state(app)
+    let metrics = axum::routing::get(spec::get_metrics_apart);
+    probes().route("/metrics", metrics).with_state(app)
 }
 
-/// The whole application, ready to be served.
-pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
+fn probes() -> Router<App> {
+    use axum::routing::get;
+    Router::new()
+        .route("/livez", get(health::check_liveness))
+        .route("/readyz", get(health::check_readiness))
+        .route("/startupz", get(health::check_startup))
+}
+
+/// What answers requests.
+pub struct Routers {
+    /// The whole application.
+    pub all: Router,
+    /// Probes, and a refusal of everything else: for connections that are too many.
+    pub overloaded: Router,
+}
+
+/// The application, ready to be served.
+pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
     let (router, mut table) = routes().into_router();
     spec::SWAGGER_UI_PATHS.iter().for_each(|path| table.insert(path, Method::GET, Access::Docs));
     let meters = meters::RequestMeters::new(table.paths());
@@ -186,13 +207,17 @@ pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
         performance: app.store.performance().cloned(),
         app: app.clone(),
         request_timeout: limits.timeout,
+        stall_timeout: limits.stall_timeout,
         gate: Gate::new(table, doors.admittance),
         audit: doors.audit,
         meters,
     });
     // Answers that are large enough to gain by it, for clients that ask for it.
     let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
-    router
+    let around = edge::Around(edge);
+    let overloaded =
+        probes().with_state(app.clone()).fallback(gate::too_many_connections).layer(around.clone());
+    let all = router
         .with_state(app)
         .merge(spec::swagger_ui())
         .fallback(edge::no_route)
@@ -200,9 +225,10 @@ pub fn router(app: App, limits: RequestLimits, doors: Doors) -> Router {
         .layer((
             tower::util::option_layer(cors(&doors.cors_origins)),
             CompressIfAsked(CompressionLayer::new().compress_when(compress)),
-            edge::Around(edge),
+            around,
             DefaultBodyLimit::max(limits.max_body_bytes),
-        ))
+        ));
+    Routers { all, overloaded }
 }
 
 /// Pages of these origins may speak to the server; `None` where there are none.

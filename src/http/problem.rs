@@ -231,6 +231,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, detail)
     }
 
+    pub fn late_body() -> Self {
+        let detail = "nothing more of the body came in time, or not all of it did";
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::Timeout, detail)
+    }
+
     pub fn overloaded(detail: &str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, detail);
         Self { retry_after: Some(1), ..problem }
@@ -302,9 +307,10 @@ pub fn refusals() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     problems(&REFUSING)
 }
 
-const CHANGING: [(u16, &str); 4] = [
+const CHANGING: [(u16, &str); 5] = [
     (409, "The change conflicts with what is there."),
     (412, "The entity is not at the version that If-Match asks for."),
+    (408, "The body did not come in time."),
     (415, "The body is not of a type that is understood here."),
     (422, "The body does not fit the schema; everything that is wrong is listed."),
 ];

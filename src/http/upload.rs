@@ -64,10 +64,7 @@ impl Feed {
                 Ok(Some(Err(_))) => {
                     return Err(Problem::invalid("the body could not be read to its end"));
                 }
-                Err(_) => {
-                    let detail = "nothing more of the body came in time";
-                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, Code::Timeout, detail));
-                }
+                Err(_) => return Err(Problem::late_body()),
             };
             let Ok(bytes) = frame.into_data() else { continue };
             taken += bytes.len() as u64;

@@ -22,7 +22,8 @@ use self::limit::Limiter;
 pub use self::limit::Rate;
 pub use self::watch::Watched;
 
-const FAILURES: &str = "feature_store_reload_failures_total";
+/// Counts files that had changed and could not be taken over, by `what` they are.
+pub const RELOAD_FAILURES: &str = "feature_store_reload_failures_total";
 
 /// The SHA-256 of a key. Keys are long and random, so that nothing slower is needed.
 type Digest = [u8; 32];
@@ -77,7 +78,7 @@ impl Keys {
         let keys =
             Self { ring: ArcSwap::default(), clock, default_rate, file: file.map(tokio::sync::Mutex::new) };
         keys.replace(parse(&text, format)?);
-        counter!(FAILURES, "what" => "api_keys").increment(0);
+        counter!(RELOAD_FAILURES, "what" => "api_keys").increment(0);
         Ok(keys)
     }
 
@@ -103,7 +104,7 @@ impl Keys {
             }
             Err(error) => {
                 tracing::error!(target: "audit", action = "reload_keys", outcome = "failed", %error, "audit");
-                counter!(FAILURES, "what" => "api_keys").increment(1);
+                counter!(RELOAD_FAILURES, "what" => "api_keys").increment(1);
             }
         }
     }

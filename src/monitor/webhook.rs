@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 use super::alerts::{Alert, Evaluation, RESEND, Standing, State};
 use crate::domain::time::{Span, Timestamp};
+use crate::tls::ClientTls;
+use crate::trace;
 
 /// What a pause after a failure begins with; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -63,13 +65,7 @@ impl Webhook {
         let base = config.url.trim_end_matches('/');
         let uri = if base.ends_with(PATH) { base.to_owned() } else { format!("{base}{PATH}") };
         let uri: http::Uri = uri.parse().map_err(|error| format!("alerts.webhook_url: {error}"))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider)
-            .map_err(|error| format!("the system's certificates cannot be read: {error}"))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = ClientTls::default().connector().map_err(|error| error.to_string())?;
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { config, uri, client, delivery: Mutex::default() })
     }
@@ -122,10 +118,12 @@ impl Webhook {
 
     async fn send(&self, messages: Vec<Message<'_>>) -> Result<(), String> {
         let body = serde_json::to_vec(&messages).map_err(|error| error.to_string())?;
-        let request = http::Request::post(self.uri.clone())
+        let mut request = http::Request::post(self.uri.clone())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
+        let span = trace::root("alerts.tell");
+        span.write_to(request.headers_mut());
         let answer = async {
             let response = self.client.request(request).await.map_err(|error| {
                 // Where it is stays in the log.
@@ -133,6 +131,7 @@ impl Webhook {
                 "it cannot be reached".to_owned()
             })?;
             let status = response.status();
+            span.set("http.response.status_code", || i64::from(status.as_u16()));
             // Read to its end, so that the connection can be used again.
             let _ = Limited::new(response.into_body(), 65_536).collect().await;
             if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }

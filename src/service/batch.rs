@@ -19,6 +19,7 @@ use crate::domain::record::{Commit, EntityRecords};
 use crate::domain::value::FeatureType;
 use crate::monitor;
 use crate::store::{CommitOutcome, Load};
+use crate::trace;
 
 /// So often a batch is decided anew as a whole before its contended entities are taken one by one.
 /// The first repetition may be for want of history rather than for contention.
@@ -73,6 +74,8 @@ impl FeatureStore {
         atomic: bool,
     ) -> Result<Vec<RowResult>, ServiceError> {
         let started = Instant::now();
+        let span = trace::enter("service.write_batch").about(entity_type);
+        span.set("feature_store.count", || i64::try_from(rows.len()).unwrap_or(i64::MAX));
         if rows.is_empty() {
             return Ok(Vec::new());
         }

@@ -22,6 +22,7 @@ use crate::domain::record::Version;
 use crate::domain::value::Value;
 use crate::domain::violation::Violation;
 use crate::monitor;
+use crate::trace;
 
 /// So many entities are computed anew at the same time.
 const RECOMPUTE_CONCURRENCY: usize = 8;
@@ -72,6 +73,7 @@ impl FeatureStore {
         precondition: Precondition,
     ) -> Result<ComputedAnswer, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.compute").about(&entity.entity_type);
         self.check_feature_count(compute.row.features.len())?;
         let now = self.clock.now();
         let entity_type = self.registry.entity_type(&entity.entity_type).await?;

@@ -4,6 +4,7 @@ use super::FeatureStore;
 use super::error::ServiceError;
 use crate::domain::name::{EntityKey, EntityType};
 use crate::store::Page;
+use crate::trace;
 
 impl FeatureStore {
     /// Lists entity ids in the store's own order; each id at least once over all pages.
@@ -13,6 +14,7 @@ impl FeatureStore {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Page, ServiceError> {
+        let _span = trace::enter("service.list_entities").about(entity_type);
         self.registry.entity_type(entity_type).await?;
         let most = self.settings.limits.max_page_size;
         if !(1..=most).contains(&limit) {
@@ -39,6 +41,7 @@ impl FeatureStore {
 
     /// Deletes an entity with its history.
     pub async fn delete_entity(&self, entity: &EntityKey) -> Result<(), ServiceError> {
+        let _span = trace::enter("service.delete_entity").about(&entity.entity_type);
         self.registry.entity_type(&entity.entity_type).await?;
         let _turn = self.locks.turn(entity).await;
         let deleted = self.store.delete_entities(std::slice::from_ref(entity)).await?;

@@ -15,6 +15,7 @@ use crate::domain::provenance::ProvenanceId;
 use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Retracted, record_as_of, record_at_version};
+use crate::trace;
 
 /// One version of an entity: what was written together.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ impl FeatureStore {
         before: Option<Version>,
         limit: usize,
     ) -> Result<Versions, ServiceError> {
+        let _span = trace::enter("service.versions").about(&entity.entity_type);
         let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         let mut by_version: BTreeMap<Version, Vec<(FeatureName, Record)>> = BTreeMap::new();
@@ -103,6 +105,7 @@ impl FeatureStore {
 
     /// What changed from one version to another.
     pub async fn diff(&self, entity: &EntityKey, from: Version, to: Version) -> Result<Diff, ServiceError> {
+        let _span = trace::enter("service.diff").about(&entity.entity_type);
         let (columns, loaded) = self.load_history(entity, &Selection::<&str>::All).await?;
         let current = found(entity, &loaded)?;
         check_version(from, current)?;
@@ -127,6 +130,7 @@ impl FeatureStore {
 
     /// The lineage of one feature of an entity.
     pub async fn lineage(&self, entity: &EntityKey, feature: &FeatureName) -> Result<Lineage, ServiceError> {
+        let _span = trace::enter("service.lineage").about(&entity.entity_type);
         let named = self.columns(&entity.entity_type, &Selection::Names(vec![feature.as_str()])).await?;
         let entity_type = named.entity_type.clone();
         let computation = entity_type.computation(feature);

@@ -25,6 +25,7 @@ use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor::Kind;
 use crate::store::cache::{self, Found, Wanted};
 use crate::store::{Load, StoreError};
+use crate::trace;
 
 /// The time a read speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,7 @@ impl FeatureStore {
         options: ReadOptions,
     ) -> Result<ReadAnswer<TypeAnswer>, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.read").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, selection).await?;
         let _timed = self.meters.timed(Kind::Retrieval, started, &entity.entity_type);
         let mut answers = self.read_columns(vec![(columns, vec![entity.clone()])], &options).await?;
@@ -95,6 +97,7 @@ impl FeatureStore {
         batch: BatchRead<S>,
     ) -> Result<ReadAnswer<Vec<TypeAnswer>>, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.read_batch");
         if batch.entities.is_empty() {
             return Err(ServiceError::InvalidRequest("entities: name at least one entity type".to_owned()));
         }

@@ -14,6 +14,7 @@ use crate::domain::provenance::{Kind, Provenance, RollbackNote};
 use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
+use crate::trace;
 
 /// Where to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ impl FeatureStore {
         entity: &EntityKey,
         rollback: &Rollback,
     ) -> Result<(Version, Vec<PlannedChange>), ServiceError> {
+        let _span = trace::enter("service.plan_rollback").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, &selection(rollback)).await?.stored_only();
         let loaded = self.load_one(entity, columns.fields(), true).await?;
         let version = head_version(entity, &loaded)?;
@@ -78,6 +80,7 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
+        let _span = trace::enter("service.rollback").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, &selection(rollback)).await?.stored_only();
         let (to_version, to_timestamp) = match rollback.target {
             RollbackTarget::Version(version) => (Some(version), None),
@@ -102,6 +105,7 @@ impl FeatureStore {
         origin: &Origin,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
+        let _span = trace::enter("service.delete_features").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, &Selection::Names(names)).await?;
         let names: Vec<FeatureName> = columns.names().cloned().collect();
         self.check_not_required(&columns.entity_type, &names)?;
@@ -157,6 +161,7 @@ impl FeatureStore {
         names: Vec<&str>,
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
+        let _span = trace::enter("service.erase_features").about(&entity.entity_type);
         let columns = self.columns(&entity.entity_type, &Selection::Names(names)).await?;
         let names: Vec<FeatureName> = columns.names().cloned().collect();
         self.check_not_required(&columns.entity_type, &names)?;

@@ -22,6 +22,7 @@ use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
 use crate::domain::view::{self, Answer, Retracted, Status};
 use crate::store::Load;
+use crate::trace;
 
 /// Histories are loaded so many bytes and so many entities at a time.
 const PAGE_BYTES: usize = 16 << 20;
@@ -66,6 +67,7 @@ struct Joined {
 impl FeatureStore {
     /// Joins features to a spine: each as it was true at the row's time, never of a later event.
     pub async fn training_set(&self, request: TrainingRequest) -> Result<TrainingSet, ServiceError> {
+        let _span = trace::enter("service.training_set");
         let wanted = self.wanted_features(&request).await?;
         let mut by_type: IndexMap<&EntityType, Vec<String>> = IndexMap::new();
         for feature in &wanted {

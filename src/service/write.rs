@@ -22,6 +22,7 @@ use crate::domain::value::FeatureType;
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor;
 use crate::store::{CommitOutcome, Load};
+use crate::trace;
 
 /// So often a write is decided anew when other processes write the same entity.
 pub(super) const COMMIT_ATTEMPTS: u32 = 64;
@@ -137,6 +138,7 @@ impl FeatureStore {
         precondition: Precondition,
     ) -> Result<Written, ServiceError> {
         let started = Instant::now();
+        let _span = trace::enter("service.write").about(&entity.entity_type);
         self.check_feature_count(row.features.len())?;
         let now = self.clock.now();
         let rows = std::slice::from_ref(&row);

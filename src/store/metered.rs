@@ -45,23 +45,13 @@ impl Meter {
     }
 
     fn failed(&self, error: &StoreError) {
-        let kind = match error {
-            StoreError::Unavailable(_) => {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Interrupted(_) | StoreError::Timeout => {
                 self.performance.count(Tally::StoreFailures, 1);
-                "unavailable"
             }
-            StoreError::Interrupted(_) => {
-                self.performance.count(Tally::StoreFailures, 1);
-                "interrupted"
-            }
-            StoreError::Timeout => {
-                self.performance.count(Tally::StoreFailures, 1);
-                "timeout"
-            }
-            StoreError::Crowded => "crowded",
-            StoreError::Corrupt { .. } => "corrupt",
-            StoreError::Internal(_) => "internal",
-        };
+            StoreError::Crowded | StoreError::Corrupt { .. } | StoreError::Internal(_) => {}
+        }
+        let kind = error.kind();
         let errors: Counter =
             counter!("feature_store_store_errors_total", "operation" => self.operation, "kind" => kind);
         errors.increment(1);

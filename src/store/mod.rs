@@ -10,6 +10,7 @@ pub mod guarded;
 pub mod log;
 pub mod metered;
 pub mod redis;
+pub mod traced;
 pub mod watch;
 
 use std::sync::Arc;
@@ -131,6 +132,20 @@ pub enum StoreError {
     /// A bug or an answer that the store's protocol does not allow.
     #[error("the store failed: {0}")]
     Internal(String),
+}
+
+impl StoreError {
+    /// What kind it is, as metrics and traces call it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Interrupted(_) => "interrupted",
+            Self::Timeout => "timeout",
+            Self::Crowded => "crowded",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Internal(_) => "internal",
+        }
+    }
 }
 
 /// A place that keeps records, provenance and the registry.

@@ -394,8 +394,12 @@ fn slowly(parts: Vec<String>, pause: Duration) -> reqwest::Body {
 #[tokio::test]
 async fn an_import_may_take_longer_than_requests_may_but_not_stall() {
     let timeout = Duration::from_millis(400);
-    let server =
-        On::Embedded.server_with(|config| config.request_timeout = Span::from_millis(400).unwrap()).await;
+    let server = On::Embedded
+        .server_with(|config| {
+            config.request_timeout = Span::from_millis(400).unwrap();
+            config.stall_timeout = Span::from_millis(400).unwrap();
+        })
+        .await;
     let mut parts = vec!["entity_id,n\n".to_owned()];
     parts.extend((0..4).map(|row| format!("{row},{row}\n")));
     let body = slowly(parts, timeout / 3);

@@ -13,7 +13,10 @@ const WIRING: [&str; 4] = ["crate::cli", "crate::config", "crate::server", "crat
 const HTTP: [&str; 6] = ["crate::http", "axum", "hyper", "tower", "tower_http", "utoipa_axum"];
 const ENGINES: [&str; 2] = ["fred", "redb"];
 
-const LAYERS: [Layer; 10] = [
+/// Only `trace` knows how traces are told.
+const TRACES: [&str; 4] = ["opentelemetry", "opentelemetry_http", "opentelemetry_otlp", "opentelemetry_sdk"];
+
+const LAYERS: [Layer; 11] = [
     Layer { path: "http", forbidden: &["crate::store::redis", "crate::store::embedded"] },
     Layer { path: "service", forbidden: &["crate::store::redis", "crate::store::embedded"] },
     Layer { path: "store/redis", forbidden: &["crate::store::embedded", "crate::service", "redb"] },
@@ -40,6 +43,7 @@ const LAYERS: [Layer; 10] = [
         forbidden: &["crate::service", "crate::store", "crate::clock", "tokio", "async_trait"],
     },
     Layer { path: "keys", forbidden: &["crate::store"] },
+    Layer { path: "trace", forbidden: &["crate::service", "crate::store", "crate::clock"] },
     Layer { path: "monitor", forbidden: &["crate::service", "crate::store", "crate::clock"] },
     // Providers of what a service asks for.
     Layer { path: "embedding", forbidden: &["crate::store"] },
@@ -51,6 +55,9 @@ fn forbidden_to(layer: &Layer) -> Vec<&'static str> {
     forbidden.extend(WIRING);
     if layer.path != "http" {
         forbidden.extend(HTTP);
+    }
+    if layer.path != "trace" {
+        forbidden.extend(TRACES);
     }
     if !layer.path.starts_with("store/") {
         forbidden.extend(ENGINES);
@@ -85,8 +92,8 @@ fn every_directory_is_a_layer_or_wires_them() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            let known =
-                ["cli", "config", "store"].contains(&name.as_str()) || LAYERS.iter().any(|l| l.path == name);
+            let known = ["cli", "config", "server", "store"].contains(&name.as_str())
+                || LAYERS.iter().any(|l| l.path == name);
             assert!(known, "src/{name} is in no layer: say in this file what it may know");
         }
     }

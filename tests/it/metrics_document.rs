@@ -64,6 +64,7 @@ async fn it_lists_what_a_server_exposes() {
         .with("ALERTS__INTERVAL", "50ms")
         .with("ALERTS__FOR", "0")
         .with("ALERTS__WEBHOOK_URL", "http://127.0.0.1:9")
+        .with("OTLP_ENDPOINT", "http://127.0.0.1:9")
         .with("API_KEYS", &keys);
     let server = launch.start().await;
     let client = &server.client.showing("key");

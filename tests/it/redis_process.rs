@@ -32,7 +32,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }
@@ -223,6 +223,8 @@ fn cli(port: u16, password: Option<&str>, args: &[&str]) -> String {
 /// Three primaries that share the slots, and a replica of each if asked for.
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
+    /// The port of the first one, as clients are to reach it.
+    entrance: u16,
 }
 
 impl RedisCluster {
@@ -236,23 +238,51 @@ impl RedisCluster {
     }
 
     fn start_with(replicas: usize) -> Self {
-        let node = |_| {
-            let bus = free_port().to_string();
-            let args = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus,
-                "--cluster-node-timeout",
-                "2000",
-                "--cluster-announce-ip",
-                "127.0.0.1",
-            ];
-            RedisServer::start_with(Durability::None, None, &args)
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| Self::node(Vec::new())).collect();
+        let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
+        Self::create(nodes, addresses, replicas, &[])
+    }
+
+    /// Of nodes that clients and other nodes reach over TLS: `args` makes a node's of the port for that.
+    pub fn over_tls(
+        args: impl Fn(u16) -> Vec<String>,
+        ca: &std::path::Path,
+        client: &crate::certificates::Files,
+    ) -> Self {
+        let ports = [(); 3].map(|()| free_port());
+        let node = |port: &u16| {
+            let cluster = ["--tls-cluster", "yes", "--tls-replication", "yes"].map(str::to_owned);
+            Self::node(args(*port).into_iter().chain(cluster).collect())
         };
-        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(node).collect();
+        let nodes: Vec<RedisServer> = ports.iter().map(node).collect();
+        let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let text = |path: &std::path::Path| path.display().to_string();
+        let (ca, certificate, key) = (text(ca), text(&client.certificate), text(&client.key));
+        let tls = ["--tls", "--cacert", &ca, "--cert", &certificate, "--key", &key];
+        let mut cluster = Self::create(nodes, addresses, 0, &tls);
+        cluster.entrance = ports[0];
+        cluster
+    }
+
+    fn node(more: Vec<String>) -> RedisServer {
+        let bus = free_port().to_string();
+        let args = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-announce-ip",
+            "127.0.0.1",
+        ];
+        let args: Vec<&str> = args.into_iter().chain(more.iter().map(String::as_str)).collect();
+        RedisServer::start_with(Durability::None, None, &args)
+    }
+
+    fn create(nodes: Vec<RedisServer>, addresses: Vec<String>, replicas: usize, tls: &[&str]) -> Self {
         let mut create = Command::new("redis-cli");
-        create.args(["--cluster", "create"]).args(nodes.iter().map(RedisServer::address));
+        create.args(tls).args(["--cluster", "create"]).args(addresses);
         create.args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"]);
         let output = create.output().expect("redis-cli must be installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -268,7 +298,8 @@ impl RedisCluster {
                 info.matches("state=online").count() == replicas
             });
         }
-        Self { nodes }
+        let entrance = nodes[0].port;
+        Self { nodes, entrance }
     }
 
     /// Moves so many slots from the first to the second node, with what is in them.
@@ -289,7 +320,7 @@ impl RedisCluster {
     }
 
     pub fn url(&self) -> String {
-        format!("redis-cluster://{}", self.nodes[0].address())
+        format!("redis-cluster://127.0.0.1:{}", self.entrance)
     }
 }
 

@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A running `feature-store serve`; killed when dropped.
 pub struct ServerProcess {
     pub client: Client,
+    pub address: SocketAddr,
+    log: PathBuf,
     child: Child,
 }
 
@@ -75,6 +77,18 @@ impl Launch {
 
     /// Starts a server and waits until it is ready.
     pub async fn start(&self) -> ServerProcess {
+        let server = self.start_unready().await;
+        eventually("the server to be ready", || async {
+            let request = server.client.request(reqwest::Method::GET, "/readyz");
+            let answer = server.client.try_send(request).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        server
+    }
+
+    /// Starts a server that listens, and may not be ready.
+    pub async fn start_unready(&self) -> ServerProcess {
         let log = self.log("log");
         let mut child = self.spawn(&log);
         let address = wait_for("the server to listen", || {
@@ -84,14 +98,7 @@ impl Launch {
             address(&read(&log))
         })
         .await;
-        let server = ServerProcess { client: Client::new(address), child };
-        eventually("the server to be ready", || async {
-            let request = server.client.request(reqwest::Method::GET, "/readyz");
-            let answer = server.client.try_send(request).await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
-        server
+        ServerProcess { client: Client::new(address), child, address, log }
     }
 
     /// Starts a server that must give up, and tells how it ended and what it said.
@@ -111,6 +118,11 @@ fn binary() -> PathBuf {
 }
 
 impl ServerProcess {
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
     /// Memory that the process holds now, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));

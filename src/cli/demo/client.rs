@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 
 use super::json;
+use crate::cli::trust::Trust;
 use crate::cli::{Failure, client};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,7 +105,7 @@ pub struct Client(client::Client);
 
 impl Client {
     pub fn new(base: &str) -> Result<Self, Failure> {
-        Ok(Self(client::Client::new(base)?))
+        Ok(Self(client::Client::new(base, &Trust::default())?))
     }
 
     pub fn base(&self) -> &str {

@@ -9,11 +9,12 @@ use fred::interfaces::ClientLike;
 use fred::types::RespVersion;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, Server, TcpConfig,
-    UnresponsiveConfig,
+    TlsConnector, UnresponsiveConfig,
 };
 
 use super::link::Link;
 use crate::store::StoreError;
+use crate::tls::ClientTls;
 
 /// Where Redis is and how to speak to it.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// Instead of the one in the URL.
     pub password: Option<String>,
+    /// For URLs of the `rediss` family.
+    pub tls: ClientTls,
     /// So many connections to each server.
     pub pool_size: usize,
     /// After so long a request is given up.
@@ -44,6 +47,7 @@ impl Default for RedisConfig {
             url: "redis://127.0.0.1:6379".to_owned(),
             username: None,
             password: None,
+            tls: ClientTls::default(),
             pool_size: 4,
             command_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
@@ -60,6 +64,7 @@ impl fmt::Debug for RedisConfig {
             .field("url", &without_credentials(&self.url))
             .field("username", &self.username)
             .field("password", &hidden(&self.password))
+            .field("tls", &self.tls)
             .field("pool_size", &self.pool_size)
             .field("command_timeout", &self.command_timeout)
             .field("connect_timeout", &self.connect_timeout)
@@ -214,6 +219,13 @@ fn fred_config(config: &RedisConfig) -> Result<Config, StoreError> {
     }
     if config.password.is_some() {
         fred.password.clone_from(&config.password);
+    }
+    if scheme.starts_with("rediss") {
+        // Not fred's own choice, which is to trust the system's authorities and nobody else.
+        match config.tls.config() {
+            Ok(tls) => fred.tls = Some(TlsConnector::from(tls).into()),
+            Err(error) => return refuse(&error.to_string()),
+        }
     }
     // Otherwise the first attempt would be the only one.
     fred.fail_fast = false;
