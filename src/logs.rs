@@ -43,6 +43,12 @@ pub fn within<T>(request: Arc<RequestLine>, work: impl FnOnce() -> T) -> T {
     REQUEST.sync_scope(request, work)
 }
 
+/// The id of the request that the present task works for; nothing where it works for none.
+pub fn request_id() -> String {
+    let id = REQUEST.try_with(|line| line.id.to_str().unwrap_or_default().to_owned());
+    id.unwrap_or_default()
+}
+
 /// Starts logging to standard error. A second call changes nothing.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))?;

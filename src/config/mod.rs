@@ -209,7 +209,7 @@ impl Default for Config {
             redis_tls_cert: None,
             redis_tls_key: None,
             redis_tls_server_name: None,
-            redis_pool_size: 4,
+            redis_pool_size: 2,
             redis_command_timeout: Span::from_secs(2),
             redis_connect_timeout: Span::from_secs(5),
             redis_key_prefix: "fs".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use regex::Regex;
 
@@ -27,15 +28,18 @@ pub struct Defaults {
     pub max_versions: u32,
 }
 
+/// Features in their order, found fast.
+pub type ByName<T> = IndexMap<FeatureName, T, RandomState>;
+
 /// An entity type ready for use.
 #[derive(Debug)]
 pub struct CompiledEntityType {
     pub registered: RegisteredEntityType,
-    pub features: IndexMap<FeatureName, CompiledFeature>,
+    pub features: ByName<CompiledFeature>,
     /// The features that every entity must have.
     pub required: Vec<FeatureName>,
     /// What a compute request may bring beside features.
-    pub raw_inputs: IndexMap<FeatureName, CompiledFeature>,
+    pub raw_inputs: ByName<CompiledFeature>,
     /// The functions behind its computed features, where there are any.
     pub derivations: Option<Arc<dyn Derivations>>,
 }
@@ -77,7 +81,7 @@ impl CompiledEntityType {
         let mut violations = Vec::new();
         let schema = &registered.schema;
         check_max_versions(schema.max_versions, "/max_versions", &mut violations);
-        let mut features = IndexMap::with_capacity(schema.features.len());
+        let mut features = ByName::with_capacity_and_hasher(schema.features.len(), RandomState::default());
         for (name, feature) in &schema.features {
             let pointer = format!("/features/{name}");
             let ttl = feature.ttl.or(schema.ttl).unwrap_or(match feature.type_name {
@@ -93,7 +97,8 @@ impl CompiledEntityType {
                 features.insert(name.clone(), compiled);
             }
         }
-        let mut raw_inputs = IndexMap::with_capacity(schema.raw_inputs.len());
+        let mut raw_inputs =
+            ByName::with_capacity_and_hasher(schema.raw_inputs.len(), RandomState::default());
         for (name, raw) in &schema.raw_inputs {
             let pointer = format!("/raw_inputs/{name}");
             let typed = FeatureSchema::of_type(raw.type_name, raw.dimension);

@@ -3,9 +3,9 @@
 
 pub mod undo;
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::compiled::ByName;
 use super::name::{EntityKey, FeatureName};
 use super::provenance::ProvenanceId;
 use super::record::{Commit, Current, CurrentChange, EntityRecords, FeatureChange, Head, Record, Version};
@@ -83,7 +83,7 @@ pub struct Draft {
     entity: EntityKey,
     base: Option<Head>,
     version: Version,
-    slots: IndexMap<FeatureName, Slot>,
+    slots: ByName<Slot>,
     now: Timestamp,
 }
 

@@ -75,6 +75,13 @@ pub enum CorruptEnvelope {
 
 /// The bytes of a current record of an entity that was created at `base`.
 pub fn encode_current(current: &Current, base: Timestamp) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity(&current.record));
+    put_current(&mut out, current, base);
+    out
+}
+
+/// Appends what [`encode_current`] gives.
+pub fn put_current(out: &mut Vec<u8>, current: &Current, base: Timestamp) {
     let record = &current.record;
     let event_is_given = record.event_timestamp == record.written_at;
     let mut flags = if event_is_given { flag::GIVEN } else { event_unit(record.event_timestamp) };
@@ -85,25 +92,32 @@ pub fn encode_current(current: &Current, base: Timestamp) -> Vec<u8> {
     if earlier > 0 {
         flags |= flag::FIRST_VERSION;
     }
-    put_record(record, base, flags, |out| {
+    put_record(out, record, base, flags, |out| {
         if let Some(expires_at) = current.expires_at {
             put_span(out, (expires_at.as_millis() - record.written_at.as_millis()).max(0) as u64);
         }
         if earlier > 0 {
             put_unsigned(out, earlier);
         }
-    })
+    });
 }
 
 /// The bytes of a superseded record, whose event time is the sort key of the history it goes into
 /// and is kept there alone, unless a float64 sort key would not hold it exactly.
 pub fn encode_superseded(record: &Record) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity(record));
+    put_superseded(&mut out, record);
+    out
+}
+
+/// Appends what [`encode_superseded`] gives.
+pub fn put_superseded(out: &mut Vec<u8>, record: &Record) {
     let time = record.event_timestamp;
     if exact_as_float(time) {
-        put_record(record, time, flag::GIVEN, |_| ())
+        put_record(out, record, time, flag::GIVEN, |_| ());
     } else {
         // The base is then known to both sides without the sort key.
-        put_record(record, Timestamp::EPOCH, event_unit(time), |_| ())
+        put_record(out, record, Timestamp::EPOCH, event_unit(time), |_| ());
     }
 }
 
@@ -153,9 +167,14 @@ fn event_step(flags: u8) -> Option<i64> {
     }
 }
 
-fn put_record(record: &Record, base: Timestamp, mut flags: u8, extra: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::with_capacity(capacity(record));
-    put_ordered(&mut out, record.version);
+fn put_record(
+    out: &mut Vec<u8>,
+    record: &Record,
+    base: Timestamp,
+    mut flags: u8,
+    extra: impl FnOnce(&mut Vec<u8>),
+) {
+    put_ordered(out, record.version);
     let head = out.len();
     out.push(FORMAT << 4);
     let delay = record.written_at.as_millis() - base.as_millis();
@@ -167,19 +186,19 @@ fn put_record(record: &Record, base: Timestamp, mut flags: u8, extra: impl FnOnc
     }
     out.push(flags);
     if delay != 0 {
-        put_signed(&mut out, delay);
+        put_signed(out, delay);
     }
     if let Some(step) = event_step(flags) {
         let written_at = record.written_at.as_micros().div_euclid(step);
-        put_signed(&mut out, written_at - record.event_timestamp.as_micros() / step);
+        put_signed(out, written_at - record.event_timestamp.as_micros() / step);
     }
-    extra(&mut out);
-    put_unsigned(&mut out, record.provenance.0);
+    extra(out);
+    put_unsigned(out, record.provenance.0);
     if let Some(retraction) = &record.retraction {
-        put_retraction(&mut out, record, retraction);
+        put_retraction(out, record, retraction);
     }
-    out[head] |= put_value(&mut out, record.value.as_ref());
-    out
+    let kind = put_value(out, record.value.as_ref());
+    out[head] |= kind;
 }
 
 /// A number of the coarsest exact unit, and which unit that is in its two low bits.

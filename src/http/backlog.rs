@@ -41,7 +41,8 @@ impl Backlog {
         let processors = available_parallelism().map_or(1, NonZero::get);
         let backlog = Arc::new(Self::new(Instant::now(), u32::try_from(processors).unwrap_or(1)));
         let (of, runtime) = (Arc::downgrade(&backlog), Handle::current());
-        let watch = thread::Builder::new().name("backlog".to_owned()).spawn(move || take_turns(&of, &runtime));
+        let watch =
+            thread::Builder::new().name("backlog".to_owned()).spawn(move || take_turns(&of, &runtime));
         if let Err(error) = watch {
             tracing::warn!(%error, "no thread to see how far the server is behind: no request is refused for that");
         }

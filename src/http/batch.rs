@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age};
-use super::edge::id_of;
 use super::extract::{JsonBody, NoCache, RawMembers, Text};
 use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
@@ -24,6 +23,7 @@ use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::Value;
 use crate::domain::view::Status;
+use crate::logs;
 use crate::service::export::table;
 use crate::service::frame::Beside;
 use crate::service::read::{BatchRead, ReadOptions};
@@ -151,7 +151,7 @@ pub async fn get_features_batch(
     let when = when(request.as_of, None)?;
     let retracted = retracted(request.include_retracted, request.as_of.is_some())?;
     let context = context(request.context)?;
-    let request_id = matches!(features, BatchSelection::FeatureService(_)).then(|| id_of(&headers).into());
+    let request_id = matches!(features, BatchSelection::FeatureService(_)).then(|| logs::request_id().into());
     let options =
         ReadOptions { when, retracted, max_age: request.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_batch(BatchRead { entities: request.entities, features, options }).await?;

@@ -79,12 +79,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         let asked = Asked::new(&self.edge, &request);
-        request.headers_mut().insert(REQUEST_ID, asked.line.id.clone());
         let admitted = self.edge.gate.admit(asked.route(), &asked.line.method, request.headers());
         // Of a request that is not let in nothing more is looked at.
-        let work = admitted.is_ok().then(|| self.inner.call(self.edge.bounded(request, &asked)));
+        // It is large, and moved by everything that is put around it.
+        let work = admitted.is_ok().then(|| Box::pin(self.inner.call(self.edge.bounded(request, &asked))));
         Box::pin(answer(self.edge.clone(), asked, admitted, work))
     }
 }
@@ -250,11 +250,6 @@ impl Edge {
             }
         }
     }
-}
-
-/// The id of a request that came past this edge.
-pub fn id_of(headers: &HeaderMap) -> String {
-    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// The caller's request id where it is fit to be logged, else one of our own.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::objects::Objects;
 use super::problem::{Code, Problem};
+use super::query;
 use super::slow_body::TooSlow;
 use crate::domain::given::Given;
 use crate::domain::name::{EntityId, EntityKey, EntityType, NameError};
@@ -64,6 +65,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
         {
             permit_named(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+        }
+        if let Some(value) = query::plain(parts.uri.query().unwrap_or_default()) {
+            return Ok(Self(value));
         }
         match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),

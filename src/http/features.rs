@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::{Json, age, etag};
-use super::edge::id_of;
 use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::render;
@@ -21,6 +19,7 @@ use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Retracted, Status};
+use crate::logs;
 use crate::service::columns::Named;
 use crate::service::read::{ReadOptions, When};
 use crate::service::rows::Row;
@@ -256,7 +255,6 @@ pub async fn get_features(
     Path(path): Path<EntityPath>,
     Query(query): Query<ReadFeaturesQuery>,
     NoCache(no_cache): NoCache,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
     let selection = match (&query.names, &query.feature_service) {
@@ -277,7 +275,7 @@ pub async fn get_features(
             )?
         }
     };
-    let request_id = query.feature_service.as_ref().map(|_| id_of(&headers).into());
+    let request_id = query.feature_service.as_ref().map(|_| logs::request_id().into());
     let options =
         ReadOptions { when, retracted, max_age: query.max_age, metadata, context, no_cache, request_id };
     let read = app.store.read_features(&entity, &selection, options).await?;

@@ -16,9 +16,10 @@ use super::jobs::prefers_async;
 use super::problem::{ChangeProblems, Code, Problem};
 use super::tables::accepted;
 use super::upload::{self, spool};
-use super::{edge, import_told, jobs};
+use super::{import_told, jobs};
 use crate::domain::name::EntityType;
 use crate::domain::time::Ttl;
+use crate::logs;
 use crate::service::error::ServiceError;
 use crate::service::import::{Counts, Import, ImportError, ImportFailed, Nulls, Rejection, Report, Tally};
 use crate::service::jobs::{Job, Progress};
@@ -236,7 +237,7 @@ pub async fn import_features(
     let format = format(request.headers())?;
     let in_background = params.in_background || prefers_async(request.headers());
     let is_told = accepted(request.headers()) == Some(Format::Ndjson);
-    let request_id = edge::id_of(request.headers());
+    let request_id = logs::request_id();
     let import = params.into_import()?;
     let body = request.into_body();
     if in_background {

@@ -29,6 +29,7 @@ mod meters;
 mod objects;
 mod performance;
 mod problem;
+mod query;
 mod render;
 mod rollback;
 mod schemas;

@@ -115,6 +115,11 @@ impl FeatureRecorder {
         }
     }
 
+    /// Counts reads of values that were there, and were seen before.
+    pub fn read_present(&self, reads: u64) {
+        self.reads[Status::Present as usize].fetch_add(reads, Ordering::Relaxed);
+    }
+
     /// Counts a value that is served from now on.
     pub fn wrote(&self, event: Timestamp, now: Timestamp) {
         self.written.fetch_add(1, Ordering::Relaxed);

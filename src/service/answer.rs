@@ -198,6 +198,14 @@ impl TypeAnswer {
         }
     }
 
+    /// Whether the store was asked for any of it just now.
+    pub fn has_news(&self) -> bool {
+        match &self.entities {
+            Entities::Present(entities, _) => entities.iter().any(|entity| entity.found.loaded),
+            Entities::Judged(_) => true,
+        }
+    }
+
     /// The newest event of a column among what the store was asked for just now: what was kept here is
     /// no news.
     pub fn newest_event(&self, column: usize) -> Option<Timestamp> {

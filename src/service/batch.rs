@@ -9,7 +9,9 @@ use super::FeatureStore;
 use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::{CheckedRow, Row};
-use super::write::{DraftedRow, Origin, Precondition, Undrafted, Written, back_off, names, wanted};
+use super::write::{
+    Basis, DraftedRow, Origin, Precondition, Undrafted, Written, back_off, may_be_refused, names, wanted,
+};
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{EmbeddingRequest, RawInputs};
 use crate::domain::draft::{Draft, FeatureEvent, Stamp};
@@ -21,9 +23,9 @@ use crate::monitor;
 use crate::store::{CommitOutcome, Load};
 use crate::trace;
 
-/// So often a batch is decided anew as a whole before its contended entities are taken one by one.
-/// The first repetition may be for want of history rather than for contention.
-const OPTIMISTIC_ATTEMPTS: u32 = 3;
+/// So often a batch is decided as a whole before its contended entities are taken one by one. The first
+/// repetitions may be for want of history, or since what was remembered is not so any more.
+const OPTIMISTIC_ATTEMPTS: u32 = 4;
 
 /// What became of one row of a batch.
 pub type RowResult = Result<Written, ServiceError>;
@@ -34,6 +36,12 @@ struct Group {
     rows: Vec<(usize, Vec<FeatureEvent>)>,
     shape: Arc<Shape>,
     history: bool,
+}
+
+impl Group {
+    fn load(&self) -> Load<'_> {
+        Load { entity: &self.entity, features: &self.shape.features, history: self.history }
+    }
 }
 
 /// What must be loaded for a group: the same for most groups of a batch, and then shared, so that
@@ -140,11 +148,11 @@ impl FeatureStore {
         stamp: &Stamp,
         embeddings: &mut Lookup<'_>,
     ) -> Result<(), ServiceError> {
-        if entity_type.required.is_empty() && entity_type.derivations.is_none() {
+        if !may_be_refused(entity_type) {
             return Ok(());
         }
         loop {
-            let loaded = self.load_groups(groups, true).await?;
+            let loaded = self.load_groups(groups.iter(), true).await?;
             let mut violations = Vec::new();
             let mut missing = Vec::new();
             for (group, records) in groups.iter().zip(loaded) {
@@ -182,16 +190,21 @@ impl FeatureStore {
         }
     }
 
-    async fn load_groups(&self, groups: &[Group], history: bool) -> Result<Vec<EntityRecords>, ServiceError> {
-        let loads: Vec<Load<'_>> = groups
-            .iter()
-            .map(|group| Load {
-                entity: &group.entity,
-                features: &group.shape.features,
-                history: history || group.history,
-            })
-            .collect();
+    async fn load_groups(
+        &self,
+        groups: impl Iterator<Item = &Group>,
+        history: bool,
+    ) -> Result<Vec<EntityRecords>, ServiceError> {
+        let loads: Vec<Load<'_>> =
+            groups.map(|group| Load { history: history || group.history, ..group.load() }).collect();
+        if loads.is_empty() {
+            return Ok(Vec::new());
+        }
         Ok(self.store.load(&loads).await?)
+    }
+
+    fn recall_group(&self, group: &Group) -> Option<EntityRecords> {
+        self.store.recall(&group.load())
     }
 
     fn draft_group(
@@ -204,7 +217,7 @@ impl FeatureStore {
     ) -> Result<(Draft, Drafted), Undrafted> {
         let mut draft = Draft::new(group.entity.clone(), &group.shape.names, loaded, stamp.now);
         let mut results = Vec::with_capacity(group.rows.len());
-        let may_be_refused = !entity_type.required.is_empty() || entity_type.derivations.is_some();
+        let may_be_refused = may_be_refused(entity_type);
         for (_, events) in &group.rows {
             // A row that is refused half-way must not leave its half behind.
             let before = may_be_refused.then(|| draft.clone());
@@ -233,18 +246,31 @@ impl FeatureStore {
     ) -> Result<(), ServiceError> {
         // Optimistic at first, since a batch that held many turns would stop other batches.
         for attempt in 0..OPTIMISTIC_ATTEMPTS {
-            let loaded = self.load_groups(&groups, false).await?;
+            let recalled: Vec<Option<EntityRecords>> = match Basis::of(entity_type) {
+                Basis::Recalled if attempt == 0 => {
+                    groups.iter().map(|group| self.recall_group(group)).collect()
+                }
+                _ => vec![None; groups.len()],
+            };
+            let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
+            let mut loaded = self.load_groups(unknown.map(|(group, _)| group), false).await?.into_iter();
             let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
             let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
             let mut again: Vec<Group> = Vec::new();
             let mut missing: Vec<EmbeddingRequest> = Vec::new();
-            for (mut group, records) in groups.into_iter().zip(loaded) {
+            for (mut group, recalled) in groups.into_iter().zip(recalled) {
+                let is_recalled = recalled.is_some();
+                let Some(records) = recalled.or_else(|| loaded.next()) else {
+                    return Err(ServiceError::Internal("the store answered no load".to_owned()));
+                };
                 match self.draft_group(entity_type, &group, records, embeddings, stamp) {
                     Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
                         Some(commit) => {
                             commits.push(commit);
                             drafted.push((group, outcomes));
                         }
+                        // Unchanged, if it is still what it was.
+                        None if is_recalled => again.push(group),
                         None => self.settle(entity_type, group, outcomes, results),
                     },
                     Err(Undrafted::NeedsHistory) => {
@@ -303,7 +329,7 @@ impl FeatureStore {
                     &group.entity,
                     Precondition::None,
                     &group.shape.features,
-                    false,
+                    Basis::Loaded,
                     |loaded, embeddings| self.draft_group(entity_type, &group, loaded, embeddings, stamp),
                 )
                 .await;

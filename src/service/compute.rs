@@ -10,7 +10,7 @@ use super::FeatureStore;
 use super::error::ServiceError;
 use super::jobs::{Job, Progress};
 use super::rows::Row;
-use super::write::{Origin, Precondition, Undrafted, names, wanted};
+use super::write::{Basis, Origin, Precondition, Undrafted, names, wanted};
 use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{
     Computed, Derivations, DeriveError, Derived, Embeddings, Evaluate, RawInputs, Source,
@@ -122,7 +122,7 @@ impl FeatureStore {
             Ok::<_, Undrafted>((draft, (before, row, explanations)))
         };
         let (before, row, explanations) = if compute.store {
-            self.commit_loop(entity, precondition, &features, false, decide).await?
+            self.commit_loop(entity, precondition, &features, Basis::Loaded, decide).await?
         } else {
             self.draft_only(entity, precondition, &features, decide).await?
         };
@@ -234,7 +234,7 @@ impl FeatureStore {
         let names = names(&features);
         let raw = RawInputs { everything: true, ..RawInputs::default() };
         let derived: Vec<Derived> = self
-            .commit_loop(entity, Precondition::Exists, &features, false, |loaded, embeddings| {
+            .commit_loop(entity, Precondition::Exists, &features, Basis::Loaded, |loaded, embeddings| {
                 let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
                 let row = self.draft_row(
                     &mut draft,

@@ -6,7 +6,7 @@ use super::columns::Columns;
 use super::error::ServiceError;
 use super::history::{values_as_of, values_at};
 use super::selection::Selection;
-use super::write::{Origin, Precondition, Written, names, wanted};
+use super::write::{Basis, Origin, Precondition, Written, names, wanted};
 use crate::domain::derive::RawInputs;
 use crate::domain::draft::{Draft, FeatureEvent, Intent, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
@@ -134,7 +134,7 @@ impl FeatureStore {
         let features = wanted(entity_type, &[&blank], false);
         let names = names(&features);
         let written = self
-            .commit_loop(entity, precondition, &features, true, |loaded, embeddings| {
+            .commit_loop(entity, precondition, &features, Basis::WithHistory, |loaded, embeddings| {
                 head_version(entity, &loaded)?;
                 let events = decide(&loaded)?;
                 let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
@@ -166,7 +166,7 @@ impl FeatureStore {
         let names: Vec<FeatureName> = columns.names().cloned().collect();
         self.check_not_required(&columns.entity_type, &names)?;
         let (version, erased) = self
-            .commit_loop(entity, precondition, columns.fields(), true, |loaded, _| {
+            .commit_loop(entity, precondition, columns.fields(), Basis::WithHistory, |loaded, _| {
                 head_version(entity, &loaded)?;
                 let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
                 let erased = draft.erase(&names);

@@ -12,7 +12,7 @@ use super::frame::width;
 use super::jobs::{Job, Progress};
 use super::selection::Selection;
 use super::walk::Walk;
-use super::write::{Origin, Precondition, Undrafted};
+use super::write::{Basis, Origin, Precondition, Undrafted};
 use crate::domain::draft::undo::{Fate, Run, Scope, Undo, Undone, WithoutPast, undo};
 use crate::domain::draft::{Draft, Outcome, Stamp};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
@@ -231,7 +231,10 @@ impl FeatureStore {
             };
             let undone = match work.request.dry_run {
                 true => self.draft_only(entity, Precondition::Exists, &work.fields, decide).await?,
-                false => self.commit_loop(entity, Precondition::Exists, &work.fields, true, decide).await?,
+                false => {
+                    self.commit_loop(entity, Precondition::Exists, &work.fields, Basis::WithHistory, decide)
+                        .await?
+                }
             };
             match undone {
                 Err(unmet) => self.meet(work, unmet).await?,

@@ -16,7 +16,7 @@ use crate::domain::derive::{
 use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
-use crate::domain::record::{EntityRecords, Version};
+use crate::domain::record::{Commit, EntityRecords, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::value::FeatureType;
 use crate::domain::violation::{Violation, ViolationCode};
@@ -78,6 +78,27 @@ pub struct Written {
     pub version: Version,
     /// In the order of the write's features.
     pub outcomes: Vec<(FeatureName, Outcome)>,
+}
+
+/// What a write is decided on at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// What the store remembers, if it does.
+    Recalled,
+    Loaded,
+    WithHistory,
+}
+
+impl Basis {
+    /// For a write that needs no history: where it may be refused, it is not for what is remembered.
+    pub fn of(entity_type: &CompiledEntityType) -> Self {
+        if may_be_refused(entity_type) { Self::Loaded } else { Self::Recalled }
+    }
+}
+
+/// Whether a row of right values may be refused for what the entity has already.
+pub(super) fn may_be_refused(entity_type: &CompiledEntityType) -> bool {
+    !entity_type.required.is_empty() || entity_type.derivations.is_some()
 }
 
 /// Why a draft is not decided yet, or never will be.
@@ -155,7 +176,7 @@ impl FeatureStore {
         let names = names(&features);
         let raw = RawInputs::default();
         let drafted = self
-            .commit_loop(entity, precondition, &features, false, |loaded, embeddings| {
+            .commit_loop(entity, precondition, &features, Basis::of(&entity_type), |loaded, embeddings| {
                 let mut draft = Draft::new(entity.clone(), &names, loaded, self.clock.now());
                 let row = self.draft_row(&mut draft, &entity_type, &events, &raw, embeddings, &stamp)?;
                 Ok((draft, row))
@@ -220,11 +241,24 @@ impl FeatureStore {
         entity: &EntityKey,
         precondition: Precondition,
         features: &[(FeatureName, FeatureType)],
-        mut history: bool,
+        basis: Basis,
         decide: impl Fn(EntityRecords, &Lookup<'_>) -> Result<(Draft, T), Undrafted>,
     ) -> Result<T, ServiceError> {
         let _turn = self.locks.turn(entity).await;
         let mut embeddings = Lookup::new(&*self.embedding_provider);
+        // What is decided on what is remembered counts if it is committed, and is forgotten otherwise.
+        if basis == Basis::Recalled
+            && let Some(recalled) = self.store.recall(&Load { entity, features, history: false })
+            && precondition.check(recalled.head.map_or(0, |head| head.version)).is_ok()
+            && let Ok((draft, outcome)) = decide(recalled, &embeddings)
+            && let Some(commit) = draft.into_commit(self.settings.history_ttl)
+        {
+            match self.commit_one(commit).await? {
+                CommitOutcome::Committed => return Ok(outcome),
+                CommitOutcome::Conflict => {}
+            }
+        }
+        let mut history = basis == Basis::WithHistory;
         let mut attempt = 0;
         while attempt < COMMIT_ATTEMPTS {
             let loaded = self.load_one(entity, features, history).await?;
@@ -249,18 +283,22 @@ impl FeatureStore {
                 }
             };
             let Some(commit) = draft.into_commit(self.settings.history_ttl) else { return Ok(outcome) };
-            match self.store.commit(std::slice::from_ref(&commit)).await.pop() {
-                Some(Ok(CommitOutcome::Committed)) => return Ok(outcome),
-                Some(Ok(CommitOutcome::Conflict)) => {
+            match self.commit_one(commit).await? {
+                CommitOutcome::Committed => return Ok(outcome),
+                CommitOutcome::Conflict => {
                     self.meters.conflict();
                     back_off(attempt).await;
                     attempt += 1;
                 }
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err(ServiceError::Internal("the store answered no commit".to_owned())),
             }
         }
         Err(ServiceError::Contention)
+    }
+
+    async fn commit_one(&self, commit: Commit) -> Result<CommitOutcome, ServiceError> {
+        let outcome = self.store.commit(std::slice::from_ref(&commit)).await.pop();
+        let missing = || ServiceError::Internal("the store answered no commit".to_owned());
+        Ok(outcome.ok_or_else(missing)??)
     }
 
     /// Lets `decide` draft as [`Self::commit_loop`] does, and throws the draft away.

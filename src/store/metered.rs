@@ -92,6 +92,10 @@ impl Store for Metered {
         self.load.measure(self.store.load(loads)).await
     }
 
+    fn recall(&self, load: &Load<'_>) -> Option<EntityRecords> {
+        self.store.recall(load)
+    }
+
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let started = Instant::now();
         let results = self.store.commit(commits).await;

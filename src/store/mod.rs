@@ -159,6 +159,12 @@ pub trait Store: Send + Sync + 'static {
     /// is: expiry is judged by the reader.
     async fn load(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError>;
 
+    /// What the store remembers to have last written of an entity, without asking: good for deciding
+    /// a commit, which finds out whether it is still so, and for nothing else.
+    fn recall(&self, _load: &Load<'_>) -> Option<EntityRecords> {
+        None
+    }
+
     /// Carries out commits of *different* entities in one round trip where the store allows, each
     /// atomically and on its own: one that conflicts or fails leaves the others alone. When an
     /// item is `Ok(Committed)`, it is durable to the degree the store was configured for.

@@ -54,6 +54,10 @@ impl Store for Traced {
         self.trace("store.load", loads.len(), self.store.load(loads)).await
     }
 
+    fn recall(&self, load: &Load<'_>) -> Option<EntityRecords> {
+        self.store.recall(load)
+    }
+
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         let span = self.span("store.commit", commits.len());
         let results = self.store.commit(commits).await;

@@ -55,6 +55,7 @@ mod readme;
 mod readme_server;
 mod redis_contract;
 mod redis_process;
+mod redis_recall;
 mod redis_rows;
 mod redis_store;
 mod redis_tls;

@@ -327,6 +327,10 @@ impl Store for Guarded {
         self.call(&self.reads, Call::REPEATABLE, || self.store.load(loads)).await
     }
 
+    fn recall(&self, load: &Load<'_>) -> Option<EntityRecords> {
+        self.store.recall(load)
+    }
+
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let deadline = self.deadline();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::types::Value;
 use fred::types::config::Server;
@@ -38,6 +39,7 @@ impl Ran {
 }
 
 /// How many replicas must have a write, and how long that may take.
+#[derive(Clone, Copy)]
 pub(super) struct Replication {
     pub replicas: u32,
     pub timeout: Duration,
@@ -118,22 +120,28 @@ async fn run_group(
     replication: &Replication,
     script: &Script,
     by: By,
-    group: Vec<(usize, Item)>,
+    mut group: Vec<(usize, Item)>,
 ) -> Vec<(usize, Attempt)> {
+    let words = |item: Item| -> Vec<Value> { std::iter::once(script.named(by)).chain(item.args).collect() };
+    let wait = replication.replicas > 0;
+    if !wait
+        && group.len() == 1
+        && let Some((index, item)) = group.pop()
+    {
+        let key = item.key.clone();
+        let result = link.command(by.command(), item.slot, words(item)).await;
+        return vec![(index, attempted(result, &key, Ok(())))];
+    }
     // Not bound to the node: routed by slot, an item finds its way should the slot have moved.
     let pipeline = link.pipeline();
     let mut sent = Vec::with_capacity(group.len());
     let mut slot = 0;
     for (index, item) in group {
-        let mut args = Vec::with_capacity(item.args.len() + 1);
-        args.push(script.named(by));
-        args.extend(item.args);
-        // In a pipeline this only queues the command.
-        let _ = pipeline.custom::<Value, _>(command(by.command(), item.slot), args).await;
-        sent.push((index, item.key));
+        sent.push((index, item.key.clone()));
         slot = item.slot;
+        // In a pipeline this only queues the command.
+        let _ = pipeline.custom::<Value, _>(command(by.command(), slot), words(item)).await;
     }
-    let wait = replication.replicas > 0;
     if wait {
         let args = vec![
             Value::Integer(i64::from(replication.replicas)),
@@ -143,21 +151,19 @@ async fn run_group(
     }
     let mut results = send(&pipeline, sent.len() + usize::from(wait)).await;
     let replicated = if wait { replicated(replication, results.pop()) } else { Ok(()) };
-    let ended = |(result, (index, key)): (Result<Value, fred::error::Error>, (usize, Bytes))| {
-        let attempt = match result {
-            Err(error) if is_noscript(&error) => Attempt::NoScript,
-            Err(error) => Attempt::Ended(Err(of_key(error, &key))),
-            Ok(answer) => Attempt::Ended(Ok(Ran { answer, replicated: replicated.clone() })),
-        };
-        (index, attempt)
-    };
-    results.into_iter().zip(sent).map(ended).collect()
+    let results = results.into_iter().zip(sent);
+    results.map(|(result, (index, key))| (index, attempted(result, &key, replicated.clone()))).collect()
 }
 
-fn replicated(
-    wanted: &Replication,
-    waited: Option<Result<Value, fred::error::Error>>,
-) -> Result<(), StoreError> {
+fn attempted(result: Result<Value, Error>, key: &Bytes, replicated: Result<(), StoreError>) -> Attempt {
+    match result {
+        Err(error) if is_noscript(&error) => Attempt::NoScript,
+        Err(error) => Attempt::Ended(Err(of_key(error, key))),
+        Ok(answer) => Attempt::Ended(Ok(Ran { answer, replicated })),
+    }
+}
+
+fn replicated(wanted: &Replication, waited: Option<Result<Value, Error>>) -> Result<(), StoreError> {
     let wanted = i64::from(wanted.replicas);
     match waited {
         Some(Ok(Value::Integer(got))) if got >= wanted => Ok(()),

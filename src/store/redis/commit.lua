@@ -1,13 +1,13 @@
--- run(main, at): carries out one commit of one entity, or nothing of it.
+-- run(main, packed): carries out one commit of one entity, or nothing of it.
 --
--- main  the main hash; the names of the entity's other keys begin with its name
--- ARGV  from `at`: expected head ('' : must not exist), until when to keep the entity (ms, '' : for
---       ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
---       the number of other histories; then the five lists: fields and values of the main hash,
---       fields to take out of it, the same two of the large hash, rows; then for each of the other
---       histories: feature, how many to keep (0: remove it; below 0: so many of the new ones alone,
---       in place of what is there), until when to keep it (ms, '' : for ever), the length of the
---       list of its new scores and members, and that list
+-- main    the main hash; the names of the entity's other keys begin with its name
+-- packed  a MessagePack list: expected head ('' : must not exist), until when to keep the entity (ms, '' : for
+--         ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
+--         the number of other histories; then the five lists: fields and values of the main hash,
+--         fields to take out of it, the same two of the large hash, rows; then for each of the other
+--         histories: feature, how many to keep (0: remove it; below 0: so many of the new ones alone,
+--         in place of what is there), until when to keep it (ms, '' : for ever), the length of the
+--         list of its new scores and members, and that list
 -- gives 1, or 0 where the head is not the expected one
 --
 -- A row is what was written together and is superseded: the event time that all of it shares, and an envelope a
@@ -94,7 +94,7 @@ local function add(key, count, limit, time, list, at, length)
 end
 
 -- As `add`, in place of the `count` that are there; it is kept no shorter than those were.
-local function replace(key, count, limit, time, at, length)
+local function replace(key, count, limit, time, list, at, length)
   if count > 0 then
     local was = call('PTTL', key)
     if was == -1 then
@@ -104,7 +104,7 @@ local function replace(key, count, limit, time, at, length)
     end
     call('UNLINK', key)
   end
-  if length > 0 then add(key, 0, limit, time, ARGV, at, length) end
+  if length > 0 then add(key, 0, limit, time, list, at, length) end
 end
 
 local function add_all(main, histories, time)
@@ -114,15 +114,12 @@ local function add_all(main, histories, time)
   end
 end
 
-local function run(main, at)
+local function run(main, packed)
+  local args = cmsgpack.unpack(packed)
   local head = call('HGET', main, '@')
-  if (head or '') ~= ARGV[at] then return 0 end
-  local keep = ARGV[at + 1]
-  local set, take = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local set_large, take_large = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-  local new, columns, greatest = tonumber(ARGV[at + 6]), ARGV[at + 7], tonumber(ARGV[at + 8])
-  local others = tonumber(ARGV[at + 9])
-  at = at + 10
+  if (head or '') ~= args[1] then return 0 end
+  local keep, set, take, set_large, take_large, new, columns, greatest, others = unpack(args, 2, 10)
+  local at = 11
   local first_row = at + set + take + set_large + take_large
   local first_other = first_row + new
   local large, rows = main .. ':large', main .. ':v'
@@ -136,7 +133,7 @@ local function run(main, at)
   end
   local counts, spills, place = {}, false, first_other
   for i = 1, others do
-    local feature, limit, added = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 3])
+    local feature, limit, added = args[place], args[place + 1], args[place + 3]
     counts[i] = call('ZCARD', history_of(main, feature))
     if stored and not spills then
       local has = (',' .. stored):find(',' .. feature .. ':', 1, true)
@@ -145,13 +142,13 @@ local function run(main, at)
     end
     place = place + 4 + added
   end
-  local first = new > 0 and time_of(ARGV[first_row])
+  local first = new > 0 and time_of(args[first_row])
   local newest = stored and new > 0 and time_of(call('LINDEX', rows, -1))
   local appends = not spills and newest and newest < first and stored == columns
   local starts, own, spilt, spilt_until = false, nil, nil, ''
   if new > 0 and not appends then
     spills = stored and true
-    own = taken_apart(columns, { unpack(ARGV, first_row, first_row + new - 1) }, 1)
+    own = taken_apart(columns, { unpack(args, first_row, first_row + new - 1) }, 1)
     starts, has_older = not newest or newest < first, spills
     for _, history in ipairs(own) do
       local older = call('ZREVRANGE', history_of(main, history.feature), 0, 0, 'WITHSCORES')[2]
@@ -178,8 +175,8 @@ local function run(main, at)
   if renew and keep ~= '' then keep = with_room(keep) end
 
   -- What a server that is out of memory refuses comes first.
-  with_list('HSET', main, ARGV, at, set)
-  with_list('HDEL', main, ARGV, at + set, take)
+  with_list('HSET', main, args, at, set)
+  with_list('HDEL', main, args, at + set, take)
   at = at + set + take
   if not head then
     -- What an evicted main hash left behind is nothing of the new entity.
@@ -187,8 +184,8 @@ local function run(main, at)
     has_large = false
   end
   -- Sets before it removes: an emptied hash would be gone, its expiry with it.
-  with_list('HSET', large, ARGV, at, set_large)
-  with_list('HDEL', large, ARGV, at + set_large, take_large)
+  with_list('HSET', large, args, at, set_large)
+  with_list('HDEL', large, args, at + set_large, take_large)
   if spills then
     add_all(main, spilt, spilt_until)
     call('UNLINK', rows)
@@ -198,7 +195,7 @@ local function run(main, at)
       call('RPUSH', rows, has_older and OLDER .. columns or columns)
       if not renew and keep ~= '' then call('PEXPIREAT', rows, keep) end
     end
-    local length = call('RPUSH', rows, unpack(ARGV, first_row, first_row + new - 1)) - 1
+    local length = call('RPUSH', rows, unpack(args, first_row, first_row + new - 1)) - 1
     if has_older then
       for _, history in ipairs(own or taken_apart(columns, {}, 1)) do
         local key = history_of(main, history.feature)
@@ -217,8 +214,8 @@ local function run(main, at)
   end
   at = first_other
   for i = 1, others do
-    local key, count = history_of(main, ARGV[at]), counts[i]
-    local limit, time, added = tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3])
+    local key, count = history_of(main, args[at]), counts[i]
+    local limit, time, added = args[at + 1], args[at + 2], args[at + 3]
     if spills then
       count = call('ZCARD', key)
     elseif not head and count > 0 then
@@ -228,9 +225,9 @@ local function run(main, at)
     if limit == 0 then
       if count > 0 then call('UNLINK', key) end
     elseif limit < 0 then
-      replace(key, count, -limit, time, at + 4, added)
+      replace(key, count, -limit, time, args, at + 4, added)
     elseif count > 0 or added > 0 then
-      add(key, count, limit, time, ARGV, at + 4, added)
+      add(key, count, limit, time, args, at + 4, added)
     end
     at = at + 4 + added
   end

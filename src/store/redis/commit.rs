@@ -1,15 +1,16 @@
 //! Commits, as `commit.lua` takes them.
 
-use fred::bytes_utils::Str;
-use fred::types::Value as Argument;
+use fred::types::Value as Answer;
 
 use super::RedisStore;
-use super::batch::{Item, Ran};
+use super::batch::Ran;
 use super::errors::unexpected;
 use super::keys::HEAD;
+use super::packed::Packed;
 use super::rows::NewRows;
-use crate::domain::envelope::{encode_current, encode_superseded};
-use crate::domain::record::{Commit, CurrentChange, FeatureChange};
+use super::several::CommitItem;
+use crate::domain::envelope::{encode_superseded, put_current};
+use crate::domain::record::{Commit, CurrentChange};
 use crate::domain::time::Timestamp;
 use crate::domain::value::Value;
 use crate::store::{CommitOutcome, StoreError, head_text};
@@ -19,52 +20,51 @@ const LARGE_ABOVE: usize = 64;
 
 impl RedisStore {
     pub(super) async fn commit_all(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
-        let item = |index: usize| self.commit_item(&commits[index]);
-        let scripts = &self.scripts;
-        let arguments = |index: usize| -> usize {
-            let superseded = |change: &FeatureChange| 2 + 2 * change.superseded.len();
-            commits[index].changes.iter().map(superseded).sum()
-        };
-        let (one, several) = (&scripts.commit, &scripts.commit_several);
-        let runs = self.run_together(one, several, commits.len(), arguments, item).await;
-        let outcome = |run: Result<Ran, StoreError>| match run.map(|ran| (ran.answer, ran.replicated))? {
-            (Argument::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
-            (Argument::Integer(0), _) => Ok(CommitOutcome::Conflict),
+        let items = commits.iter().map(|commit| self.commit_item(commit)).collect();
+        let outcome = |ran: Result<Ran, StoreError>| match ran.map(|ran| (ran.answer, ran.replicated))? {
+            (Answer::Integer(1), replicated) => replicated.map(|()| CommitOutcome::Committed),
+            (Answer::Integer(0), _) => Ok(CommitOutcome::Conflict),
             _ => Err(unexpected("a commit")),
         };
-        runs.into_iter().map(outcome).collect()
+        match self.commits.call(items).await {
+            Ok(runs) => runs.into_iter().map(outcome).collect(),
+            Err(error) => vec![Err(error); commits.len()],
+        }
     }
 
-    /// The arguments that `commit.lua` describes.
-    fn commit_item(&self, commit: &Commit) -> Item {
+    /// A commit as `commit.lua` takes it.
+    fn commit_item(&self, commit: &Commit) -> CommitItem {
         let keys = self.keys.entity(&commit.entity);
-        let mut main_set = vec![text(HEAD), Argument::String(head_text(&commit.head).into())];
-        let mut main_take = Vec::new();
-        let mut large_set = Vec::new();
-        let mut large_take = Vec::new();
+        let [mut main_set, mut main_take, mut large_set, mut large_take, mut others] =
+            std::array::from_fn(|_| Packed::default());
+        main_set.text(HEAD.as_bytes());
+        main_set.text(head_text(&commit.head).as_bytes());
         let new = NewRows::of(commit);
-        let mut others = 0;
-        let mut other_args = Vec::new();
+        let mut other_histories = 0;
+        let mut envelope = Vec::with_capacity(64);
         for (index, change) in commit.changes.iter().enumerate() {
-            let name = || Argument::String(Str::from(change.feature.as_str()));
+            let name = change.feature.as_str().as_bytes();
             match &change.current {
                 CurrentChange::Keep => {}
                 CurrentChange::Set(current) => {
-                    let envelope = encode_current(current, commit.head.created_at);
+                    envelope.clear();
+                    put_current(&mut envelope, current, commit.head.created_at);
                     let value = current.record.value.as_ref();
                     if is_large(value, envelope.len()) {
-                        large_set.extend([name(), Argument::Bytes(envelope.into())]);
-                        main_take.push(name());
+                        large_set.text(name);
+                        large_set.text(&envelope);
+                        main_take.text(name);
                     } else {
-                        main_set.extend([name(), Argument::Bytes(envelope.into())]);
+                        main_set.text(name);
+                        main_set.text(&envelope);
                         if may_be_large(value) {
-                            large_take.push(name());
+                            large_take.text(name);
                         }
                     }
                 }
                 CurrentChange::Erase => {
-                    main_take.push(name());
-                    large_take.push(name());
+                    main_take.text(name);
+                    large_take.text(name);
                 }
             }
             let is_new = change.superseded.is_empty() && commit.expected.is_none();
@@ -73,49 +73,47 @@ impl RedisStore {
                 continue;
             }
             let erased = change.current == CurrentChange::Erase;
-            let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) };
-            let limit = match change.rewrites_history {
-                true => Argument::Integer(-(limit as i64)),
-                false => number(limit),
-            };
-            let added = if limit == Argument::Integer(0) { &[] } else { change.superseded.as_slice() };
-            others += 1;
-            other_args.extend([name(), limit, until(change.retain_until), number(added.len() * 2)]);
+            let limit = if erased { 0 } else { change.history_limit.min(u32::MAX as usize) as i64 };
+            let added = if limit == 0 { &[] } else { change.superseded.as_slice() };
+            other_histories += 1;
+            others.text(name);
+            others.number(if change.rewrites_history { -limit } else { limit });
+            put_until(&mut others, change.retain_until);
+            others.count(added.len() * 2);
             for record in added {
-                other_args.push(Argument::Integer(record.event_timestamp.as_micros()));
-                other_args.push(Argument::Bytes(encode_superseded(record).into()));
+                // As text: not every one of them is a float64.
+                others.text(record.event_timestamp.as_micros().to_string().as_bytes());
+                others.text(&encode_superseded(record));
             }
         }
         if commit.expected.is_none() {
             main_take.clear();
             large_take.clear();
         }
+        let mut all = Packed::default();
+        all.text(commit.expected.as_ref().map(head_text).unwrap_or_default().as_bytes());
+        put_until(&mut all, commit.retain_until);
         let lists = [main_set, main_take, large_set, large_take];
-        let listed: usize = lists.iter().map(Vec::len).sum();
-        let mut args = Vec::with_capacity(12 + listed + other_args.len());
-        args.push(number(1));
-        args.push(Argument::Bytes(keys.main.clone()));
-        args.push(match &commit.expected {
-            Some(head) => Argument::String(head_text(head).into()),
-            None => text(""),
-        });
-        args.push(until(commit.retain_until));
-        args.extend(lists.iter().map(|list| number(list.len())));
+        lists.iter().for_each(|list| all.count(list.len()));
         let rows = match new {
             Some(NewRows { columns, rows, greatest, .. }) => {
-                args.extend([number(rows.len()), Argument::String(columns.into()), number(greatest)]);
+                all.count(rows.len());
+                all.text(columns.as_bytes());
+                all.count(greatest);
                 rows
             }
             None => {
-                args.extend([number(0), text(""), number(0)]);
+                all.count(0);
+                all.text(b"");
+                all.count(0);
                 Vec::new()
             }
         };
-        args.push(number(others));
-        args.extend(lists.into_iter().flatten());
-        args.extend(rows.into_iter().map(|row| Argument::Bytes(row.into())));
-        args.extend(other_args);
-        Item { slot: keys.slot, key: keys.main, args }
+        all.count(other_histories);
+        lists.iter().for_each(|list| all.append(list));
+        rows.iter().for_each(|row| all.text(row));
+        all.append(&others);
+        CommitItem { slot: keys.slot, key: keys.main, packed: all.finish() }
     }
 }
 
@@ -136,21 +134,19 @@ fn may_be_large(value: Option<&Value>) -> bool {
     }
 }
 
-fn text(text: &'static str) -> Argument {
-    Argument::String(Str::from_static(text))
-}
-
-fn number(number: usize) -> Argument {
-    Argument::Integer(number as i64)
-}
-
 /// A point in time as the scripts take it: milliseconds, or nothing for ever.
-pub(super) fn until(time: Option<Timestamp>) -> Argument {
+pub(super) fn until(time: Option<Timestamp>) -> Answer {
+    time.map_or(Answer::from_static_str(""), |time| Answer::Integer(millis(time)))
+}
+
+fn put_until(list: &mut Packed, time: Option<Timestamp>) {
     match time {
-        // Rounded up: a key must not go before its time.
-        Some(time) => {
-            Argument::Integer(time.as_micros().div_euclid(1000) + i64::from(time.as_micros() % 1000 != 0))
-        }
-        None => text(""),
+        Some(time) => list.number(millis(time)),
+        None => list.text(b""),
     }
+}
+
+/// Rounded up: a key must not go before its time.
+fn millis(time: Timestamp) -> i64 {
+    time.as_micros().div_euclid(1000) + i64::from(time.as_micros() % 1000 != 0)
 }

@@ -48,7 +48,7 @@ impl Default for RedisConfig {
             username: None,
             password: None,
             tls: ClientTls::default(),
-            pool_size: 4,
+            pool_size: 2,
             command_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             wait_replicas: 0,

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::clients::{Client, Pipeline, WithOptions};
-use fred::interfaces::{ClientLike, EventInterface};
+use fred::error::Error;
+use fred::interfaces::{ClientLike, EventInterface, HashesInterface, SortedSetsInterface};
 use fred::types::config::{Options, Server};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::{ClusterHash, CustomCommand, Key, Value};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
@@ -86,13 +88,39 @@ impl Link {
         self.state.generation.load(Ordering::Relaxed)
     }
 
-    /// What is put into it must end with a [`command`].
+    /// Queries as one pipeline: as many answers.
     ///
     /// fred would write each command of a pipeline to the socket by itself, unless it sees that more
     /// wait in its queue; and a pipeline counts as one. A hundred entities would be a hundred system
     /// calls on either side. So fred is told, once a link, that there is always more to come; what
     /// [`command`] makes is written at once nevertheless, with everything before it. Only a cluster's
     /// commands go one by one, as fred sees fit.
+    pub async fn query(&self, mut queries: Vec<Query>) -> Vec<Result<Value, Error>> {
+        let count = queries.len();
+        let Some(last) = queries.pop() else { return Vec::new() };
+        let (name, slot, args) = last.into_words();
+        if queries.is_empty() {
+            // A pipeline would only be a way round.
+            return vec![self.command(name, slot, args).await];
+        }
+        let pipeline = self.pipeline();
+        // In a pipeline these only queue the commands.
+        for query in queries {
+            let _: Result<Value, _> = match query {
+                Query::Fields { key, fields, .. } => pipeline.hmget(key, fields).await,
+                Query::All { key, .. } => pipeline.hgetall(key).await,
+                Query::History { key, .. } => pipeline.zrevrange(key, 0, -1, true).await,
+                query @ Query::Rows { .. } => {
+                    let (name, slot, args) = query.into_words();
+                    pipeline.custom(command(name, slot), args).await
+                }
+            };
+        }
+        let _: Result<Value, _> = pipeline.custom(command(name, slot), args).await;
+        send(&pipeline, count).await
+    }
+
+    /// What is put into it must end with a [`command`]: see [`Link::query`].
     pub fn pipeline(&self) -> WithOptions<Pipeline<Client>> {
         self.client.pipeline().with_options(&self.options)
     }
@@ -104,12 +132,7 @@ impl Link {
     }
 
     /// One command; in a cluster to the node that has `slot`.
-    pub async fn command(
-        &self,
-        name: &'static str,
-        slot: u16,
-        args: Vec<Value>,
-    ) -> Result<Value, fred::error::Error> {
+    pub async fn command(&self, name: &'static str, slot: u16, args: Vec<Value>) -> Result<Value, Error> {
         self.client.with_options(&self.options).custom(command(name, slot), args).await
     }
 
@@ -117,6 +140,33 @@ impl Link {
         self.state.closing.store(true, Ordering::Relaxed);
         // It fails where there is no connection to close.
         let _ = self.client.quit().await;
+    }
+}
+
+/// What is asked of an entity's keys.
+pub(super) enum Query {
+    Fields { slot: u16, key: Bytes, fields: Vec<Key> },
+    All { slot: u16, key: Bytes },
+    Rows { slot: u16, key: Bytes },
+    History { slot: u16, key: Bytes },
+}
+
+impl Query {
+    fn into_words(self) -> (&'static str, u16, Vec<Value>) {
+        match self {
+            Self::Fields { slot, key, fields } => {
+                let fields = fields.into_iter().map(|field| Value::Bytes(field.inner().clone()));
+                ("HMGET", slot, std::iter::once(Value::Bytes(key)).chain(fields).collect())
+            }
+            Self::All { slot, key } => ("HGETALL", slot, vec![Value::Bytes(key)]),
+            Self::Rows { slot, key } => {
+                ("LRANGE", slot, vec![Value::Bytes(key), Value::Integer(0), Value::Integer(-1)])
+            }
+            Self::History { slot, key } => {
+                let all = [Value::Integer(0), Value::Integer(-1), Value::from_static_str("WITHSCORES")];
+                ("ZREVRANGE", slot, std::iter::once(Value::Bytes(key)).chain(all).collect())
+            }
+        }
     }
 }
 

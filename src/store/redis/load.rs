@@ -1,50 +1,93 @@
 //! Loads: one pipeline, however many entities.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use fred::interfaces::{ClientLike, HashesInterface, SortedSetsInterface};
+use foldhash::HashMap;
+use fred::error::Error;
 use fred::types::{Key, Value as Reply};
 
 use super::RedisStore;
+use super::connect::Links;
 use super::errors::{corrupt, of_key, unexpected};
+use super::gather::Together;
 use super::keys::{EntityKeys, HEAD};
-use super::link::{command, send};
+use super::link::Query;
 use super::reply;
 use super::rows::Rows;
+use super::widths::Widths;
 use crate::domain::envelope::{decode_current, decode_superseded};
-use crate::domain::name::FeatureName;
+use crate::domain::name::{EntityType, FeatureName};
 use crate::domain::record::{Current, EntityRecords, FeatureRecords, Head, Record};
 use crate::domain::time::Timestamp;
 use crate::domain::value::FeatureType;
 use crate::store::{Load, StoreError, parse_head};
 
-type Replies = std::vec::IntoIter<Result<Reply, fred::error::Error>>;
+type Replies = std::vec::IntoIter<Result<Reply, Error>>;
+
+/// Sends the queries of loads.
+pub(super) struct Loads(pub Arc<Links>);
+
+impl Together for Loads {
+    type Ask = Query;
+    type Answer = Result<Reply, Error>;
+    const MOST: usize = 128;
+
+    async fn run(&self, queries: Vec<Query>) -> Result<Vec<Self::Answer>, StoreError> {
+        Ok(self.0.get()?.query(queries).await)
+    }
+
+    /// In a cluster, a node that fails would.
+    fn stays_alone(&self) -> bool {
+        self.0.is_cluster()
+    }
+}
 
 /// The fields to ask for, which the entities of a batch mostly share.
 struct Fields<'a> {
     of: &'a [(FeatureName, FeatureType)],
+    entity_type: &'a EntityType,
     /// The head, then every feature.
     main: Vec<Key>,
     /// Those that may be in the large hash.
     large: Vec<Key>,
+    /// Whether all of the main hash is asked for.
+    all: bool,
+    /// Where the features are in `of`.
+    places: OnceCell<HashMap<&'a [u8], usize>>,
 }
 
 impl<'a> Fields<'a> {
-    fn new(of: &'a [(FeatureName, FeatureType)]) -> Self {
-        let mut main = Vec::with_capacity(of.len() + 1);
-        main.push(Key::from_static_str(HEAD));
-        let mut large = Vec::new();
-        for (name, feature_type) in of {
-            let key = Key::from(Bytes::copy_from_slice(name.as_str().as_bytes()));
-            if may_be_large(*feature_type) {
-                large.push(key.clone());
-            }
-            main.push(key);
+    fn new(load: &Load<'a>, widths: &Widths) -> Self {
+        let key = |name: &FeatureName| Key::from(Bytes::copy_from_slice(name.as_str().as_bytes()));
+        let (of, entity_type) = (load.features, &load.entity.entity_type);
+        let all = widths.is_most(entity_type, of.len());
+        let mut main = Vec::new();
+        if !all {
+            main.reserve_exact(of.len() + 1);
+            main.push(Key::from_static_str(HEAD));
+            main.extend(of.iter().map(|(name, _)| key(name)));
         }
-        Self { of, main, large }
+        let large = of.iter().filter(|(_, feature_type)| may_be_large(*feature_type));
+        let large = large.map(|(name, _)| key(name)).collect();
+        Self { of, entity_type, main, large, all, places: OnceCell::new() }
     }
 
-    fn is_of(&self, features: &[(FeatureName, FeatureType)]) -> bool {
-        std::ptr::eq(self.of, features)
+    fn is_of(&self, load: &Load<'_>) -> bool {
+        std::ptr::eq(self.of, load.features) && self.entity_type == &load.entity.entity_type
+    }
+
+    /// Where `name` is in `of`; most often at `guess`.
+    fn place(&self, name: &[u8], guess: usize) -> Option<usize> {
+        if self.of.get(guess).is_some_and(|(guessed, _)| guessed.as_str().as_bytes() == name) {
+            return Some(guess);
+        }
+        let places = self.places.get_or_init(|| {
+            let named = self.of.iter().enumerate();
+            named.map(|(place, (name, _))| (name.as_str().as_bytes(), place)).collect()
+        });
+        places.get(name).copied()
     }
 }
 
@@ -55,83 +98,83 @@ fn may_be_large(feature_type: FeatureType) -> bool {
     }
 }
 
-/// A command of a load.
-enum Ask {
-    Fields(Bytes, Vec<Key>),
-    Rows(Bytes, u16),
-    History(Bytes),
-}
-
-impl Ask {
-    fn into_words(self) -> (&'static str, Vec<Reply>) {
-        match self {
-            Self::Fields(key, fields) => {
-                let fields = fields.into_iter().map(|field| Reply::Bytes(field.inner().clone()));
-                ("HMGET", std::iter::once(Reply::Bytes(key)).chain(fields).collect())
-            }
-            Self::Rows(key, _) => ("LRANGE", vec![Reply::Bytes(key), Reply::Integer(0), Reply::Integer(-1)]),
-            Self::History(key) => {
-                let all = [Reply::Integer(0), Reply::Integer(-1), Reply::from_static_str("WITHSCORES")];
-                ("ZREVRANGE", std::iter::once(Reply::Bytes(key)).chain(all).collect())
-            }
-        }
-    }
-}
-
 impl RedisStore {
     pub(super) async fn load_all(&self, loads: &[Load<'_>]) -> Result<Vec<EntityRecords>, StoreError> {
         if loads.is_empty() {
             return Ok(Vec::new());
         }
-        let mut fields: Option<Fields<'_>> = None;
-        let mut keys = Vec::with_capacity(loads.len());
-        let mut asks = Vec::with_capacity(loads.len());
+        let mut fields: Vec<Fields<'_>> = Vec::with_capacity(1);
+        let mut entities = Vec::with_capacity(loads.len());
+        let mut queries = Vec::with_capacity(loads.len());
         for load in loads {
-            let of_entity = self.keys.entity(load.entity);
-            let fields = match &mut fields {
-                Some(fields) if fields.is_of(load.features) => fields,
-                other => other.insert(Fields::new(load.features)),
-            };
-            asks.push(Ask::Fields(of_entity.main.clone(), fields.main.clone()));
-            if !fields.large.is_empty() {
-                asks.push(Ask::Fields(of_entity.large.clone(), fields.large.clone()));
+            let keys = self.keys.entity(load.entity);
+            if !fields.last().is_some_and(|fields| fields.is_of(load)) {
+                fields.push(Fields::new(load, &self.widths));
             }
-            if load.history {
-                // Before the sorted sets, into which rows may be spilled meanwhile.
-                asks.push(Ask::Rows(of_entity.rows(), of_entity.slot));
-                asks.extend(load.features.iter().map(|(name, _)| Ask::History(of_entity.history(name))));
+            if let Some(fields) = fields.last() {
+                fields.ask(load, &keys, &mut queries);
             }
-            keys.push(of_entity);
+            entities.push((keys, fields.len() - 1));
         }
-        let link = self.links.get()?;
-        let count = asks.len();
-        let last = asks.pop().zip(keys.last().map(|keys| keys.slot));
-        if count == 1
-            && let Some((ask, slot)) = last
-        {
-            // One entity, asked one thing: a pipeline would only be a way round.
-            let (name, args) = ask.into_words();
-            let mut replies = vec![link.command(name, slot, args).await].into_iter();
-            return loads.iter().zip(&keys).map(|(load, keys)| entity(load, keys, &mut replies)).collect();
+        let mut replies = self.loads.call(queries).await?.into_iter();
+        let entity = |(load, (keys, at)): (&Load<'_>, &(EntityKeys, usize))| {
+            entity(load, keys, &fields[*at], &self.widths, &mut replies)
+        };
+        loads.iter().zip(&entities).map(entity).collect()
+    }
+}
+
+impl Fields<'_> {
+    /// Adds the queries of one load.
+    fn ask(&self, load: &Load<'_>, keys: &EntityKeys, queries: &mut Vec<Query>) {
+        let slot = keys.slot;
+        queries.push(if self.all {
+            Query::All { slot, key: keys.main.clone() }
+        } else {
+            Query::Fields { slot, key: keys.main.clone(), fields: self.main.clone() }
+        });
+        if !self.large.is_empty() {
+            queries.push(Query::Fields { slot, key: keys.large.clone(), fields: self.large.clone() });
         }
-        let pipeline = link.pipeline();
-        // In a pipeline these only queue the commands.
-        for ask in asks {
-            let _: Result<Reply, _> = match ask {
-                Ask::Fields(key, fields) => pipeline.hmget(key, fields).await,
-                ask @ Ask::Rows(_, slot) => {
-                    let (name, args) = ask.into_words();
-                    pipeline.custom(command(name, slot), args).await
-                }
-                Ask::History(key) => pipeline.zrevrange(key, 0, -1, true).await,
-            };
+        if load.history {
+            // Before the sorted sets, into which rows may be spilled meanwhile.
+            queries.push(Query::Rows { slot, key: keys.rows() });
+            let history = |(name, _): &(FeatureName, _)| Query::History { slot, key: keys.history(name) };
+            queries.extend(self.of.iter().map(history));
         }
-        if let Some((ask, slot)) = last {
-            let (name, args) = ask.into_words();
-            let _: Result<Reply, _> = pipeline.custom(command(name, slot), args).await;
+    }
+
+    /// The head and the features in the reply to the query of a main hash.
+    fn found(
+        &self,
+        reply: Vec<Reply>,
+        widths: &Widths,
+    ) -> Result<(Option<Bytes>, Vec<Option<Bytes>>), StoreError> {
+        if self.all {
+            // Beside the head.
+            widths.seen(self.entity_type, (reply.len() / 2).saturating_sub(1));
         }
-        let mut replies = send(&pipeline, count).await.into_iter();
-        loads.iter().zip(&keys).map(|(load, keys)| entity(load, keys, &mut replies)).collect()
+        let mut reply = reply.into_iter();
+        if !self.all {
+            let head = reply.next().and_then(reply::bytes);
+            let features = reply.map(|reply| match reply {
+                Reply::Null => Ok(None),
+                reply => reply::bytes(reply).map(Some).ok_or_else(|| unexpected("HMGET")),
+            });
+            return Ok((head, features.collect::<Result<_, _>>()?));
+        }
+        let (mut head, mut features, mut guess) = (None, vec![None; self.of.len()], 0);
+        while let Some(name) = reply.next() {
+            let both = reply::bytes(name).zip(reply.next().and_then(reply::bytes));
+            let (name, value) = both.ok_or_else(|| unexpected("HGETALL"))?;
+            if let Some(place) = self.place(&name, guess) {
+                features[place] = Some(value);
+                guess = place + 1;
+            } else if name == HEAD.as_bytes() {
+                head = Some(value);
+            }
+        }
+        Ok((head, features))
     }
 }
 
@@ -144,29 +187,40 @@ fn next(replies: &mut Replies, key: &Bytes, command: &str) -> Result<Vec<Reply>,
 }
 
 /// Takes the replies to one load.
-fn entity(load: &Load<'_>, keys: &EntityKeys, replies: &mut Replies) -> Result<EntityRecords, StoreError> {
-    let mut main = next(replies, &keys.main, "HMGET")?.into_iter();
-    let any_large = load.features.iter().any(|(_, feature_type)| may_be_large(*feature_type));
-    let mut large = if any_large { next(replies, &keys.large, "HMGET")? } else { Vec::new() }.into_iter();
-    let head = match main.next().and_then(reply::bytes) {
+fn entity(
+    load: &Load<'_>,
+    keys: &EntityKeys,
+    fields: &Fields<'_>,
+    widths: &Widths,
+    replies: &mut Replies,
+) -> Result<EntityRecords, StoreError> {
+    let (head, main) = fields.found(next(replies, &keys.main, "a query of a hash")?, widths)?;
+    let large = if fields.large.is_empty() { Vec::new() } else { next(replies, &keys.large, "HMGET")? };
+    let head = match head {
         Some(text) => {
             let head = parse_head(&text).ok_or_else(|| corrupt(&keys.main, HEAD, "this is not a head"))?;
             Some(head)
         }
         None => None,
     };
+    let (mut main, mut large) = (main.into_iter(), large.into_iter());
     let mut features = Vec::with_capacity(load.features.len());
     for (name, feature_type) in load.features {
         let in_main = main.next().ok_or_else(|| unexpected("HMGET"))?;
-        let in_large = if may_be_large(*feature_type) {
-            large.next().ok_or_else(|| unexpected("HMGET"))?
-        } else {
-            Reply::Null
+        let in_large = match may_be_large(*feature_type) {
+            true => match large.next().ok_or_else(|| unexpected("HMGET"))? {
+                Reply::Null => None,
+                reply => Some(reply::bytes(reply).ok_or_else(|| unexpected("HMGET"))?),
+            },
+            false => None,
         };
         // A part that outlived the head is nothing, and its times are relative to nothing.
         let current = match &head {
             Some(head) => {
-                newer(current(in_main, &keys.main, head, name)?, current(in_large, &keys.large, head, name)?)
+                let decode = |bytes: Option<Bytes>, key| {
+                    bytes.map(|bytes| current(&bytes, key, head, name)).transpose()
+                };
+                newer(decode(in_main, &keys.main)?, decode(in_large, &keys.large)?)
             }
             None => None,
         };
@@ -190,17 +244,8 @@ fn entity(load: &Load<'_>, keys: &EntityKeys, replies: &mut Replies) -> Result<E
     Ok(EntityRecords { head, features })
 }
 
-fn current(
-    reply: Reply,
-    key: &Bytes,
-    head: &Head,
-    name: &FeatureName,
-) -> Result<Option<Current>, StoreError> {
-    if reply == Reply::Null {
-        return Ok(None);
-    }
-    let bytes = reply::bytes(reply).ok_or_else(|| unexpected("HMGET"))?;
-    decode_current(&bytes, head.created_at).map(Some).map_err(|reason| corrupt(key, name.as_str(), reason))
+fn current(bytes: &[u8], key: &Bytes, head: &Head, name: &FeatureName) -> Result<Current, StoreError> {
+    decode_current(bytes, head.created_at).map_err(|reason| corrupt(key, name.as_str(), reason))
 }
 
 /// A feature is in one of the hashes only, unless its type was changed and changed back.

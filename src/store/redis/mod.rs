@@ -19,19 +19,23 @@ mod connect;
 mod delete;
 mod describe;
 mod errors;
+mod gather;
 mod jobs;
 mod keys;
 mod link;
 mod list;
 mod load;
 mod log;
+mod packed;
 mod provenance;
+mod recall;
 mod registry;
 mod reply;
 mod rows;
 mod script;
 mod several;
 mod tracking;
+mod widths;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,10 +45,15 @@ use async_trait::async_trait;
 use self::batch::Replication;
 use self::connect::Links;
 pub use self::connect::RedisConfig;
+use self::gather::Gathered;
 use self::keys::Keys;
+use self::load::Loads;
 use self::provenance::Memory;
+use self::recall::Recall;
 use self::script::Scripts;
+use self::several::Commits;
 use self::tracking::Tracking;
+use self::widths::Widths;
 use crate::domain::name::{EntityKey, EntityType, FeatureServiceName};
 use crate::domain::provenance::{Provenance, ProvenanceId};
 use crate::domain::record::{Commit, EntityRecords};
@@ -62,9 +71,13 @@ pub struct RedisStore {
     watchers: Arc<Watchers>,
     tracking: OnceLock<Tracking>,
     keys: Keys,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
     replication: Replication,
     memory: Memory,
+    widths: Widths,
+    recall: Recall,
+    loads: Arc<Gathered<Loads>>,
+    commits: Arc<Gathered<Commits>>,
 }
 
 impl RedisStore {
@@ -85,14 +98,22 @@ impl RedisStore {
                 "the key prefix {prefix:?} may hold letters, digits and _-.:/ only"
             )));
         };
+        let links = Arc::new(Links::connect(&config).await?);
+        let scripts = Arc::new(Scripts::new());
+        // Half, so that the answer "not enough replicas" still comes in time.
+        let replication = Replication { replicas: config.wait_replicas, timeout: config.command_timeout / 2 };
+        let (of_loads, of_commits) = (links.clone(), links.clone());
         Ok(Self {
-            links: Arc::new(Links::connect(&config).await?),
+            loads: Gathered::new(Loads(of_loads)),
+            commits: Gathered::new(Commits { links: of_commits, replication, scripts: scripts.clone() }),
+            widths: Widths::default(),
+            recall: Recall::default(),
+            links,
             watchers: Arc::default(),
             tracking: OnceLock::new(),
             keys,
-            scripts: Scripts::new(),
-            // Half, so that the answer "not enough replicas" still comes in time.
-            replication: Replication { replicas: config.wait_replicas, timeout: config.command_timeout / 2 },
+            scripts,
+            replication,
             memory: Memory::default(),
             config,
         })
@@ -105,16 +126,30 @@ impl Store for RedisStore {
         self.load_all(loads).await
     }
 
+    fn recall(&self, load: &Load<'_>) -> Option<EntityRecords> {
+        self.recall.recall(self.links.generation(), load)
+    }
+
     async fn commit(&self, commits: &[Commit]) -> Vec<Result<CommitOutcome, StoreError>> {
+        let generation = self.links.generation();
         let results = self.commit_all(commits).await;
-        // A failed one too, which may have been carried out all the same.
-        commits.iter().for_each(|commit| self.watchers.changed(&commit.entity));
+        for (commit, result) in commits.iter().zip(&results) {
+            match result {
+                Ok(CommitOutcome::Committed) => self.recall.committed(generation, commit),
+                _ => self.recall.forget(&commit.entity),
+            }
+            // A failed one too, which may have been carried out all the same.
+            self.watchers.changed(&commit.entity);
+        }
         results
     }
 
     async fn delete_entities(&self, entities: &[EntityKey]) -> Result<Vec<bool>, StoreError> {
         let results = self.delete_all(entities).await;
-        entities.iter().for_each(|entity| self.watchers.changed(entity));
+        for entity in entities {
+            self.recall.forget(entity);
+            self.watchers.changed(entity);
+        }
         results
     }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::errors::{corrupt, unexpected};
 use super::reply;
-use crate::domain::envelope::{decode_superseded, encode_superseded, exact_as_float};
+use crate::domain::envelope::{decode_superseded, encode_superseded, exact_as_float, put_superseded};
 use crate::domain::record::{Commit, CurrentChange, FeatureChange, Record};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -45,46 +45,58 @@ impl NewRows {
         // A new entity has no history.
         commit.expected?;
         let model = commit.changes.iter().find_map(superseded)?;
-        let fits = |change: &FeatureChange| {
-            let records = superseded(change).filter(|records| same_times(records, model))?;
-            let envelopes: Vec<Vec<u8>> = records.iter().map(encode_superseded).collect();
-            envelopes.iter().all(|envelope| envelope.len() <= LONGEST).then_some(envelopes)
-        };
-        let mut columns: Vec<(usize, Vec<Vec<u8>>)> = Vec::with_capacity(commit.changes.len());
-        for (index, change) in commit.changes.iter().enumerate() {
-            columns.extend(fits(change).map(|envelopes| (index, envelopes)));
-        }
-        if columns.len() < 2 {
-            return None;
-        }
-        let change = |index: usize| &commit.changes[index];
-        columns.sort_unstable_by(|(a, _), (b, _)| change(*a).feature.cmp(&change(*b).feature));
+        let fits =
+            |change: &FeatureChange| superseded(change).is_some_and(|records| same_times(records, model));
+        let feature = |index: usize| &commit.changes[index].feature;
+        let mut candidates: Vec<usize> =
+            (0..commit.changes.len()).filter(|index| fits(&commit.changes[*index])).collect();
+        candidates.sort_unstable_by(|a, b| feature(*a).cmp(feature(*b)));
         let start = |record: &Record| {
-            let mut row = Vec::with_capacity(8 + columns.len() * 16);
+            let mut row = Vec::with_capacity(8 + candidates.len() * 16);
             row.extend_from_slice(&record.event_timestamp.as_micros().to_le_bytes());
             row
         };
         let mut new = Self {
-            columns: String::with_capacity(columns.len() * 24),
+            columns: String::with_capacity(candidates.len() * 24),
             rows: model.iter().rev().map(start).collect(),
             greatest: 0,
             has: vec![false; commit.changes.len()],
         };
-        for (index, envelopes) in columns {
-            let FeatureChange { feature, history_limit, .. } = change(index);
+        let mut limit = (usize::MAX, String::new());
+        for index in candidates {
+            let change = &commit.changes[index];
+            if !new.take(&change.superseded) {
+                continue;
+            }
+            if limit.0 != change.history_limit {
+                limit = (change.history_limit, change.history_limit.to_string());
+            }
             new.has[index] = true;
-            new.greatest = new.greatest.max(*history_limit);
-            new.columns.push_str(feature.as_str());
-            new.columns.push(':');
-            new.columns.push_str(&history_limit.to_string());
-            new.columns.push(',');
-            for (row, envelope) in new.rows.iter_mut().zip(envelopes.into_iter().rev()) {
-                // It is at most `LONGEST`.
-                row.push(envelope.len() as u8);
-                row.extend_from_slice(&envelope);
+            new.greatest = new.greatest.max(change.history_limit);
+            for part in [change.feature.as_str(), ":", &limit.1, ","] {
+                new.columns.push_str(part);
             }
         }
-        Some(new)
+        (new.has.iter().filter(|has| **has).count() >= 2).then_some(new)
+    }
+
+    /// Adds a column; not, where one of its envelopes is too long.
+    fn take(&mut self, records: &[Record]) -> bool {
+        let mut fit = true;
+        for (row, record) in self.rows.iter_mut().zip(records.iter().rev()) {
+            let at = row.len();
+            row.push(0);
+            put_superseded(row, record);
+            let length = row.len() - at - 1;
+            fit &= length <= LONGEST;
+            row[at] = u8::try_from(length).unwrap_or(u8::MAX);
+        }
+        if !fit {
+            for (row, record) in self.rows.iter_mut().zip(records.iter().rev()) {
+                row.truncate(row.len() - 1 - encode_superseded(record).len());
+            }
+        }
+        fit
     }
 }
 

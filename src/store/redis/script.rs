@@ -22,7 +22,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            commit: Script::new(concat!(include_str!("commit.lua"), "return run(KEYS[1], 1)\n")),
+            commit: Script::new(concat!(include_str!("commit.lua"), "return run(KEYS[1], ARGV[1])\n")),
             commit_several: Script::new(concat!(include_str!("commit.lua"), include_str!("several.lua"))),
             delete: Script::new(include_str!("delete.lua")),
             intern: Script::new(include_str!("intern.lua")),

@@ -1,39 +1,65 @@
-//! Several runs of a script as one: a batch on one server is a few commands instead of one an item,
-//! each of which would be a system call here and one there.
+//! Several commits as one run of a script: each would be a system call here and one there, and the
+//! server takes longer to begin a script than to carry out a small commit.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use fred::types::Value;
 
-use super::RedisStore;
-use super::batch::{Item, Ran, run_each};
+use super::batch::{Item, Ran, Replication, run_each};
+use super::connect::Links;
+use super::gather::Together;
 use super::reply;
-use super::script::Script;
+use super::script::Scripts;
 use crate::store::StoreError;
 
 /// Nobody else is served while a script runs: this many commits take about half a millisecond.
 const ITEMS: usize = 32;
 /// Likewise, where the items are large.
-const ARGUMENTS: usize = 4000;
+const BYTES: usize = 64 << 10;
 
-impl RedisStore {
-    /// As [`run_each`], by `several` where that can be: not in a cluster, whose nodes refuse a
-    /// script that touches several slots. `arguments` says about how many an item has.
-    pub(super) async fn run_together(
-        &self,
-        one: &Script,
-        several: &Script,
-        count: usize,
-        arguments: impl Fn(usize) -> usize,
-        item: impl Fn(usize) -> Item + Sync,
-    ) -> Vec<Result<Ran, StoreError>> {
-        if self.links.is_cluster() || count < 2 {
-            return run_each(&self.links, &self.replication, one, count, item).await;
+/// Runs commits.
+pub(super) struct Commits {
+    pub links: Arc<Links>,
+    pub replication: Replication,
+    pub scripts: Arc<Scripts>,
+}
+
+/// One commit.
+#[derive(Clone)]
+pub(super) struct CommitItem {
+    pub slot: u16,
+    /// The main hash.
+    pub key: Bytes,
+    pub packed: Bytes,
+}
+
+impl Together for Commits {
+    type Ask = CommitItem;
+    type Answer = Result<Ran, StoreError>;
+    const MOST: usize = ITEMS;
+
+    async fn run(&self, items: Vec<CommitItem>) -> Result<Vec<Self::Answer>, StoreError> {
+        Ok(self.run_all(&items).await)
+    }
+
+    /// In a cluster, whose nodes refuse a script that touches several slots, nothing is won.
+    fn stays_alone(&self) -> bool {
+        self.links.is_cluster()
+    }
+}
+
+impl Commits {
+    async fn run_all(&self, items: &[CommitItem]) -> Vec<Result<Ran, StoreError>> {
+        if self.links.is_cluster() || items.len() < 2 {
+            return self.run_each(items).await;
         }
-        let groups = groups(count, arguments);
-        let grouped = |index: usize| join(groups[index].clone().map(&item));
-        let runs = run_each(&self.links, &self.replication, several, groups.len(), grouped).await;
-        let mut results: Vec<Option<Result<Ran, StoreError>>> = vec![None; count];
+        let groups = groups(items.iter().map(|item| item.packed.len()));
+        let together = |index: usize| join(&items[groups[index].clone()]);
+        let script = &self.scripts.commit_several;
+        let runs = run_each(&self.links, &self.replication, script, groups.len(), together).await;
+        let mut results: Vec<Option<Result<Ran, StoreError>>> = vec![None; items.len()];
         for (group, run) in groups.iter().zip(runs) {
             let results = &mut results[group.clone()];
             match run {
@@ -55,54 +81,48 @@ impl RedisStore {
                 }
             }
         }
-        let left: Vec<usize> = (0..count).filter(|index| results[*index].is_none()).collect();
+        let left: Vec<usize> = (0..items.len()).filter(|index| results[*index].is_none()).collect();
         if !left.is_empty() {
-            let by_itself = |index: usize| item(left[index]);
-            let runs = run_each(&self.links, &self.replication, one, left.len(), by_itself).await;
-            for (index, run) in left.iter().zip(runs) {
+            let by_themselves: Vec<CommitItem> = left.iter().map(|index| items[*index].clone()).collect();
+            for (index, run) in left.iter().zip(self.run_each(&by_themselves).await) {
                 results[*index] = Some(run);
             }
         }
         let missing = || Err(StoreError::Internal("an item has no result".to_owned()));
         results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
+
+    async fn run_each(&self, items: &[CommitItem]) -> Vec<Result<Ran, StoreError>> {
+        let alone = |index: usize| join(&items[index..=index]);
+        run_each(&self.links, &self.replication, &self.scripts.commit, items.len(), alone).await
+    }
 }
 
-/// Neighbours that go together.
-fn groups(count: usize, arguments: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+/// Neighbours that go together, by their sizes.
+fn groups(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut sum = 0;
-    for index in 0..count {
-        sum += arguments(index);
+    for (index, size) in sizes.enumerate() {
+        sum += size;
         match groups.last_mut() {
-            Some(group) if group.len() < ITEMS && sum <= ARGUMENTS => group.end = index + 1,
+            Some(group) if group.len() < ITEMS && sum <= BYTES => group.end = index + 1,
             _ => {
                 groups.push(index..index + 1);
-                sum = arguments(index);
+                sum = size;
             }
         }
     }
     groups
 }
 
-/// Items of one key each, as `several.lua` takes them.
-fn join(items: impl Iterator<Item = Item>) -> Item {
-    let mut keys = Vec::with_capacity(ITEMS + 1);
-    let mut args = Vec::with_capacity(ITEMS * 32);
-    let mut first = None;
-    for item in items {
-        keys.push(Value::Bytes(item.key.clone()));
-        // Behind the number of keys and the key.
-        args.push(Value::Integer(item.args.len().saturating_sub(2) as i64));
-        args.extend(item.args.into_iter().skip(2));
-        first.get_or_insert((item.slot, item.key));
-    }
-    let (slot, key) = first.unwrap_or_default();
-    let mut all = Vec::with_capacity(1 + keys.len() + args.len());
-    all.push(Value::Integer(keys.len() as i64));
-    all.extend(keys);
-    all.extend(args);
-    Item { slot, key, args: all }
+/// The keys of all items, then what is to be done with each.
+fn join(items: &[CommitItem]) -> Item {
+    let mut args = Vec::with_capacity(1 + 2 * items.len());
+    args.push(Value::Integer(items.len() as i64));
+    args.extend(items.iter().map(|item| Value::Bytes(item.key.clone())));
+    args.extend(items.iter().map(|item| Value::Bytes(item.packed.clone())));
+    let (slot, key) = items.first().map(|item| (item.slot, item.key.clone())).unwrap_or_default();
+    Item { slot, key, args }
 }
 
 #[cfg(test)]
@@ -110,10 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_bounded_by_items_and_by_arguments() {
+    fn groups_are_bounded_by_items_and_by_bytes() {
+        let groups = |count: usize, size: fn(usize) -> usize| groups((0..count).map(size));
         assert!(groups(0, |_| 1).is_empty());
         assert_eq!(groups(70, |_| 1), [0..32, 32..64, 64..70]);
-        assert_eq!(groups(4, |_| ARGUMENTS / 2), [0..2, 2..4]);
-        assert_eq!(groups(3, |index| if index == 1 { 2 * ARGUMENTS } else { 1 }), [0..1, 1..2, 2..3]);
+        assert_eq!(groups(4, |_| BYTES / 2), [0..2, 2..4]);
+        assert_eq!(groups(3, |index| if index == 1 { 2 * BYTES } else { 1 }), [0..1, 1..2, 2..3]);
     }
 }
