@@ -929,3 +929,52 @@ async fn measure_memory_and_writes() {
     }
     println!("single loads of 10: {:.0}/s", 64.0 * 500.0 / clock.elapsed().as_secs_f64());
 }
+
+/// How often the server was asked for some fields of a hash, and for all of them.
+fn asked(server: &RedisServer) -> [u64; 2] {
+    let info = server.cli(&["INFO", "commandstats"]);
+    ["hmget", "hgetall"].map(|command| {
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    })
+}
+
+#[tokio::test]
+async fn most_of_an_entity_is_asked_for_as_all_of_it() {
+    let server = RedisServer::start(Durability::None);
+    let store = connect(server.url()).await;
+    let names: Vec<String> = (0..20).map(|number| format!("f{number}")).collect();
+    let value = |number: usize| match number {
+        // In the large hash, and in the main one.
+        0 => Value::String("x".repeat(100).into()),
+        1 => Value::String("short".into()),
+        number => Value::Int64(number as i64),
+    };
+    let kind = |number: usize| if number < 2 { FeatureType::String } else { FeatureType::Int64 };
+    let changes = names.iter().enumerate().map(|(number, name)| set(name, value(number), 1, 1000));
+    assert_eq!(commit_one(&store, commit("1", 0, changes.collect())).await, Ok(CommitOutcome::Committed));
+    let read = async |numbers: &[usize]| {
+        let features: Vec<_> = numbers.iter().map(|number| (name(&names[*number]), kind(*number))).collect();
+        let (one, nobody) = (product("1"), product("nobody"));
+        let load = |entity| Load { entity, features: &features, history: false };
+        let loaded = store.load(&[load(&one), load(&nobody)]).await.unwrap();
+        assert_eq!(loaded[0].head, Some(Head { version: 1, created_at: at(1000) }));
+        let expected: Vec<_> = numbers.iter().map(|number| Some(value(*number))).collect();
+        assert_eq!(values(&loaded[0]), expected);
+        assert_eq!(loaded[1].head, None);
+        assert_eq!(values(&loaded[1]), vec![None; numbers.len()]);
+    };
+    // Nothing is known yet of how much there is.
+    read(&[7, 3, 5]).await;
+    assert_eq!(asked(&server), [0, 2]);
+    // Now it is.
+    read(&[7, 3, 5]).await;
+    assert_eq!(asked(&server), [2, 2]);
+    read(&[19, 18, 17, 16, 15, 14, 13, 12, 11, 2]).await;
+    assert_eq!(asked(&server), [2, 4]);
+    // The large hash is never asked for all of it.
+    read(&(0..20).rev().collect::<Vec<_>>()).await;
+    assert_eq!(asked(&server), [4, 6]);
+    read(&[0]).await;
+    assert_eq!(asked(&server), [8, 6]);
+}

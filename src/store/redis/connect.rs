@@ -150,8 +150,8 @@ impl Links {
     pub fn listener(config: &RedisConfig) -> Result<Link, StoreError> {
         let fred_config = Config { version: RespVersion::RESP3, ..fred_config(config)? };
         // What does not fit is lost, and everything is forgotten then: room for what comes in while
-        // this process is held up.
-        let performance = PerformanceConfig { broadcast_channel_capacity: 65_536, ..performance(config) };
+        // this process is held up. A place takes about a kilobyte, in all of fred's channels together.
+        let performance = PerformanceConfig { broadcast_channel_capacity: 16_384, ..performance(config) };
         let policy = ReconnectPolicy::new_exponential(0, 50, 2000, 2);
         let client = Client::new(fred_config, Some(performance), Some(connection(config)), Some(policy));
         Ok(Link::start(client, without_credentials(&config.url)))
@@ -178,7 +178,8 @@ impl Links {
         self.topology == Topology::Cluster
     }
 
-    /// How often any link was connected anew: what was remembered of an earlier server may be wrong.
+    /// How often any link broke or was connected anew: what was remembered of an earlier server may be
+    /// wrong of the one that took its place.
     pub fn generation(&self) -> u64 {
         self.links.iter().map(Link::generation).sum()
     }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -37,6 +38,8 @@ pub(super) trait Together: Send + Sync + 'static {
 /// The calls of all tasks.
 pub(super) struct Gathered<T: Together> {
     together: T,
+    /// So long a call waits for others.
+    patience: Duration,
     state: Mutex<State<T>>,
 }
 
@@ -51,8 +54,12 @@ struct Call<T: Together> {
 }
 
 impl<T: Together> Gathered<T> {
-    pub fn new(together: T) -> Arc<Self> {
-        Arc::new(Self { together, state: Mutex::new(State { under_way: 0, waiting: VecDeque::new() }) })
+    pub fn new(together: T, patience: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            together,
+            patience,
+            state: Mutex::new(State { under_way: 0, waiting: VecDeque::new() }),
+        })
     }
 
     pub async fn call(self: &Arc<Self>, asks: Vec<T::Ask>) -> Result<Vec<T::Answer>, StoreError> {
@@ -75,10 +82,11 @@ impl<T: Together> Gathered<T> {
                 let _turn = Turn(self.clone());
                 self.together.run(asks).await
             }
-            Err(waits) => {
-                let stopped = |_| Err(StoreError::Unavailable("the server is being stopped".to_owned()));
-                waits.await.unwrap_or_else(stopped)
-            }
+            Err(waits) => match tokio::time::timeout(self.patience, waits).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(StoreError::Unavailable("the server is being stopped".to_owned())),
+                Err(_) => Err(StoreError::Timeout),
+            },
         }
     }
 
@@ -154,7 +162,6 @@ async fn carry<T: Together>(turn: Turn<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::sync::Semaphore;
 
     /// Doubles numbers, when it is let.
@@ -183,9 +190,11 @@ mod tests {
         }
     }
 
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     fn doubler() -> (Arc<Gathered<Doubler>>, Arc<Semaphore>) {
         let allowed = Arc::new(Semaphore::new(0));
-        (Gathered::new(Doubler { allowed: allowed.clone(), runs: Mutex::default() }), allowed)
+        (Gathered::new(Doubler { allowed: allowed.clone(), runs: Mutex::default() }, PATIENCE), allowed)
     }
 
     async fn until(condition: impl Fn() -> bool) {
@@ -246,6 +255,15 @@ mod tests {
         }
         until(|| gathered.state().under_way == 0).await;
         assert_eq!(gathered.call(vec![4]).await, Ok(vec![8]));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let doubler = Doubler { allowed: Arc::new(Semaphore::new(0)), runs: Mutex::default() };
+        let gathered = Gathered::new(doubler, Duration::from_millis(1));
+        gathered.state().under_way = UNDER_WAY;
+        assert_eq!(gathered.call(vec![1]).await, Err(StoreError::Timeout));
+        assert!(gathered.take().is_empty(), "nobody waits for it any more");
     }
 
     #[tokio::test]

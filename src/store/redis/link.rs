@@ -222,6 +222,7 @@ async fn watch(client: Client, state: Arc<State>, location: String) {
         tokio::select! {
             event = errors.recv() => match event {
                 Ok((error, _)) => {
+                    state.generation.fetch_add(1, Ordering::Relaxed);
                     state.broken.store(true, Ordering::Relaxed);
                     believed_until = Instant::now() + BELIEVED;
                     if !told {

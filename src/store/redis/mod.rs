@@ -104,8 +104,11 @@ impl RedisStore {
         let replication = Replication { replicas: config.wait_replicas, timeout: config.command_timeout / 2 };
         let (of_loads, of_commits) = (links.clone(), links.clone());
         Ok(Self {
-            loads: Gathered::new(Loads(of_loads)),
-            commits: Gathered::new(Commits { links: of_commits, replication, scripts: scripts.clone() }),
+            loads: Gathered::new(Loads(of_loads), config.command_timeout),
+            commits: Gathered::new(
+                Commits { links: of_commits, replication, scripts: scripts.clone() },
+                config.command_timeout,
+            ),
             widths: Widths::default(),
             recall: Recall::default(),
             links,

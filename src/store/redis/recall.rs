@@ -4,7 +4,7 @@
 //! decided on it counts only if the commit finds that the entity's head is still the one remembered, and
 //! is decided anew on what is loaded otherwise. Heads tell an entity from one that was deleted and
 //! written anew, but not from one whose server lost its last writes and was given as many others: so
-//! everything is forgotten when a connection was made anew.
+//! everything is forgotten when a connection breaks.
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
