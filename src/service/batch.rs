@@ -287,12 +287,14 @@ impl FeatureStore {
                     }
                 }
             }
+            let mut contended = false;
             let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
             for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
                 match committed {
                     Ok(CommitOutcome::Committed) => self.settle(entity_type, group, outcomes, results),
                     Ok(CommitOutcome::Conflict) => {
                         self.meters.conflict();
+                        contended = true;
                         again.push(group);
                     }
                     Err(error) => {
@@ -305,10 +307,10 @@ impl FeatureStore {
                 return Ok(());
             }
             groups = again;
-            if missing.is_empty() {
-                back_off(attempt).await;
-            } else {
+            if !missing.is_empty() {
                 fetch(embeddings, missing).await?;
+            } else if contended {
+                back_off(attempt).await;
             }
         }
         self.commit_one_by_one(entity_type, groups, stamp, results).await;

@@ -255,7 +255,7 @@ impl FeatureStore {
         {
             match self.commit_one(commit).await? {
                 CommitOutcome::Committed => return Ok(outcome),
-                CommitOutcome::Conflict => {}
+                CommitOutcome::Conflict => self.meters.conflict(),
             }
         }
         let mut history = basis == Basis::WithHistory;

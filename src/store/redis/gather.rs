@@ -163,6 +163,7 @@ async fn carry<T: Together>(turn: Turn<T>) {
 mod tests {
     use super::*;
     use tokio::sync::Semaphore;
+    use tokio::task::JoinHandle;
 
     /// Doubles numbers, when it is let.
     struct Doubler {
@@ -197,6 +198,11 @@ mod tests {
         (Gathered::new(Doubler { allowed: allowed.clone(), runs: Mutex::default() }, PATIENCE), allowed)
     }
 
+    fn spawn(gathered: &Arc<Gathered<Doubler>>, asks: Vec<u32>) -> JoinHandle<Result<Vec<u32>, StoreError>> {
+        let gathered = gathered.clone();
+        tokio::spawn(async move { gathered.call(asks).await })
+    }
+
     async fn until(condition: impl Fn() -> bool) {
         let waits = async {
             while !condition() {
@@ -209,12 +215,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_meanwhile_goes_together_and_everybody_gets_their_own() {
         let (gathered, allowed) = doubler();
-        let ask = |asks: Vec<u32>| {
-            tokio::spawn({
-                let gathered = gathered.clone();
-                async move { gathered.call(asks).await }
-            })
-        };
+        let ask = |asks| spawn(&gathered, asks);
         let first: Vec<_> = (1..=UNDER_WAY as u32).map(|number| ask(vec![number])).collect();
         until(|| gathered.state().under_way == UNDER_WAY).await;
         let later: Vec<_> = (10..16).map(|number| ask(vec![number, number + 100])).collect();
@@ -238,17 +239,12 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_told_to_all_who_went_together_and_a_turn_given_up_is_passed_on() {
         let (gathered, allowed) = doubler();
-        let ask = |asks: Vec<u32>| {
-            tokio::spawn({
-                let gathered = gathered.clone();
-                async move { gathered.call(asks).await }
-            })
-        };
+        let ask = |asks| spawn(&gathered, asks);
         let first: Vec<_> = (1..=UNDER_WAY as u32).map(|number| ask(vec![number])).collect();
         until(|| gathered.state().under_way == UNDER_WAY).await;
         let later = [ask(vec![0]), ask(vec![5])];
         until(|| gathered.state().waiting.len() == 2).await;
-        first.iter().for_each(tokio::task::JoinHandle::abort);
+        first.iter().for_each(JoinHandle::abort);
         allowed.add_permits(100);
         for call in later {
             assert_eq!(call.await.unwrap(), Err(StoreError::Timeout));

@@ -9,9 +9,12 @@
 //! fs:log:{ranking}            sorted set: what a feature service served, by time
 //! fs:{registry}:…             revision, entity_types, feature_services, schema_versions:<type>
 //! ```
-//! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load`
-//! reads, `commit`, `delete`, `list`, `provenance` and `registry` write through `batch`, which runs the
-//! `script`s; `rows` are the shape of a history; `reply` and `errors` take apart what comes back. [`tracking`] hears of changes.
+//! In the order data flows: [`connect`] makes [`link`]s from a URL; `keys` names things; `load` reads,
+//! guided by the `widths` of entities; `commit`, `delete`, `list`, `provenance` and `registry` write
+//! through `batch`, which runs the `script`s. Loads and commits that come together go together by way of
+//! `gather`, commits as `several` in one run, each `packed` into one argument; `recall` spares writes the
+//! load. `rows` are the shape of a history; `reply` and `errors` take apart what comes back. [`tracking`]
+//! hears of changes.
 
 mod batch;
 mod commit;
