@@ -1,7 +1,10 @@
 //! How handlers answer.
 
+use std::convert::Infallible;
+
+use axum::body::Body;
 use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use serde::Serialize;
 
 use super::problem::Problem;
@@ -29,13 +32,29 @@ pub struct JsonText(pub Vec<u8>);
 
 impl IntoResponse for JsonText {
     fn into_response(self) -> Response {
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
+        let mut response = Response::new(Body::from(self.0));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 }
 
 /// The header that names an entity's version, for `If-Match`.
-pub fn etag(version: u64) -> [(header::HeaderName, String); 1] {
-    [(header::ETAG, format!("\"{version}\""))]
+pub struct ETag(pub u64);
+
+impl IntoResponseParts for ETag {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(self.0).as_bytes();
+        // The largest number has twenty digits.
+        let mut tag = [b'"'; 22];
+        tag[1..=digits.len()].copy_from_slice(digits);
+        if let Ok(tag) = HeaderValue::from_bytes(&tag[..digits.len() + 2]) {
+            parts.headers_mut().insert(header::ETAG, tag);
+        }
+        Ok(parts)
+    }
 }
 
 /// The header that says how old an answer is which the store could not confirm.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::answer::{Json, etag};
+use super::answer::{ETag, Json};
 use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers};
 use super::features::origin;
 use super::problem::{ChangeProblems, Problem, ReadProblems};
@@ -167,7 +167,7 @@ pub async fn compute_features(
         messages: (!computed.messages.is_empty()).then(messages),
         explanations: request.explain.then(explanations),
     };
-    Ok((etag(computed.version), Json(body)).into_response())
+    Ok((ETag(computed.version), Json(body)).into_response())
 }
 
 /// Compute all entities of a type anew

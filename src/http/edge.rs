@@ -80,7 +80,8 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let asked = Asked::new(&self.edge, &request);
+        let route = request.extensions().get::<MatchedPath>().cloned().map_or(Route::None, Route::Matched);
+        let asked = Asked::new(&self.edge, &request, route);
         let admitted = self.edge.gate.admit(asked.route(), &asked.line.method, request.headers());
         // Of a request that is not let in nothing more is looked at.
         // It is large, and moved by everything that is put around it.
@@ -89,22 +90,37 @@ where
     }
 }
 
+/// The route of a request, and never its path, so that labels stay few.
+pub enum Route {
+    Matched(MatchedPath),
+    Known(&'static str),
+    None,
+}
+
+impl Route {
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Matched(path) => Some(path.as_str()),
+            Self::Known(path) => Some(path),
+            Self::None => None,
+        }
+    }
+}
+
 /// What is kept of a request while it is answered.
-struct Asked {
+pub struct Asked {
     started: Instant,
     line: Arc<RequestLine>,
-    // The matched route and never the raw path, so that the labels stay few.
-    matched: Option<MatchedPath>,
+    route: Route,
     is_http1: bool,
     traced: Span,
     _in_flight: InFlight,
 }
 
 impl Asked {
-    fn new(edge: &Edge, request: &Request) -> Self {
-        let matched = request.extensions().get::<MatchedPath>().cloned();
-        let route = matched.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-        let traced = trace::request(meters::label(request.method()), route, request.headers());
+    pub fn new<B>(edge: &Edge, request: &http::Request<B>, route: Route) -> Self {
+        let label = meters::label(request.method());
+        let traced = trace::request(label, route.as_str().unwrap_or(UNMATCHED), request.headers());
         let line = RequestLine {
             id: request_id(request.headers()),
             method: request.method().clone(),
@@ -115,7 +131,7 @@ impl Asked {
         Self {
             started: Instant::now(),
             line: Arc::new(line),
-            matched,
+            route,
             traced,
             is_http1: request.version() < Version::HTTP_2,
             _in_flight: edge.meters.in_flight(),
@@ -123,7 +139,7 @@ impl Asked {
     }
 
     fn route(&self) -> Option<&str> {
-        self.matched.as_ref().map(MatchedPath::as_str)
+        self.route.as_str()
     }
 
     /// Whether it takes as long as its body does.
@@ -191,7 +207,7 @@ impl Edge {
     }
 
     /// What every answer gets on its way out, and what is noted of it.
-    fn finish(
+    pub fn finish(
         &self,
         asked: &Asked,
         mut response: Response,

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::answer::{Json, age, etag};
+use super::answer::{ETag, Json, age};
 use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::render;
@@ -106,7 +106,7 @@ pub fn written(entity: &EntityKey, written: &Written) -> Response {
         version: written.version,
         outcomes: by_feature(written.outcomes.iter().map(|(name, outcome)| (name, *outcome))),
     };
-    (etag(written.version), Json(body)).into_response()
+    (ETag(written.version), Json(body)).into_response()
 }
 
 /// Write features of one entity
@@ -282,7 +282,7 @@ pub async fn get_features(
     let body = render::row(&read, metadata)?;
     let version = read.answer.heads().next().map(|(_, version)| version);
     // The version of a past read is none that a write could ask for.
-    let tag = version.filter(|_| when == When::Now).map(etag);
+    let tag = version.filter(|_| when == When::Now).map(ETag);
     Ok((tag, age(read.stale), body).into_response())
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod alerts;
 mod answer;
+mod at_hand;
 mod audit;
 mod backlog;
 mod backup;
@@ -14,6 +15,7 @@ mod document;
 mod edge;
 mod entities;
 mod entity_types;
+mod entrance;
 mod examples;
 mod export;
 mod extract;
@@ -51,8 +53,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::CorsLayer;
 use utoipa_axum::routes;
 
@@ -62,11 +62,13 @@ use crate::service::FeatureStore;
 use crate::service::watch::Watch;
 
 use self::access::{Access, Routes};
+use self::at_hand::AtHand;
 use self::compress::CompressIfAsked;
 use self::gate::Gate;
 
 pub use audit::Audit;
 pub use edge::fresh_id;
+pub use entrance::Entrance;
 pub use gate::Admittance;
 pub use health::Lifecycle;
 pub use upload::UploadLimits;
@@ -194,9 +196,9 @@ fn probes() -> Router<App> {
 /// What answers requests.
 pub struct Routers {
     /// The whole application.
-    pub all: Router,
+    pub all: Entrance,
     /// Probes, and a refusal of everything else: for connections that are too many.
-    pub overloaded: Router,
+    pub overloaded: Entrance,
 }
 
 /// The application, ready to be served.
@@ -213,8 +215,10 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
         audit: doors.audit,
         meters,
     });
-    // Answers that are large enough to gain by it, for clients that ask for it.
-    let compress = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
+    let compress = CompressIfAsked::default();
+    let cors = cors(&doors.cors_origins);
+    // Pages of other origins are few, and their answers have headers of their own.
+    let at_hand = cors.is_none().then(|| AtHand { edge: edge.clone(), compress: compress.clone() });
     let around = edge::Around(edge);
     let overloaded =
         probes().with_state(app.clone()).fallback(gate::too_many_connections).layer(around.clone());
@@ -224,12 +228,12 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
         .layer((
-            tower::util::option_layer(cors(&doors.cors_origins)),
-            CompressIfAsked(CompressionLayer::new().compress_when(compress)),
+            tower::util::option_layer(cors),
+            compress,
             around,
             DefaultBodyLimit::max(limits.max_body_bytes),
         ));
-    Routers { all, overloaded }
+    Routers { all: Entrance::new(at_hand, all), overloaded: Entrance::new(None, overloaded) }
 }
 
 /// Pages of these origins may speak to the server; `None` where there are none.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -20,12 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::activity::{Activity, Patience, Turn, Verdict, Watch};
 use super::socket::{Protocol, Silence, Socket};
 use super::tls::Tls;
-use crate::http::Routers;
+use crate::http::{Entrance, Routers};
 
 /// So many connections more than `max_connections` get an answer, one each: probes theirs, everybody
 /// else that the server is overloaded.
@@ -231,7 +229,7 @@ impl Front {
         &self,
         stream: S,
         protocols: &Protocols,
-        router: &Router,
+        entrance: &Entrance,
         stopping: CancellationToken,
     ) -> Option<&'static str>
     where
@@ -249,10 +247,10 @@ impl Front {
             Err(Silence::TooLong) => return Some("idle"),
         };
         let service = service_fn({
-            let (activity, router) = (activity.clone(), router.clone());
+            let (activity, entrance) = (activity.clone(), entrance.clone());
             move |request: Request<Incoming>| {
                 let turn = Turn::begin(activity.clone());
-                let answer = router.clone().call(request);
+                let answer = entrance.answer(request);
                 async move { answer.await.map(|response| turn.answer(response)) }
             }
         });

@@ -2,6 +2,7 @@
 //! [`crate::domain`] decide and have a [`Store`] carry it out.
 
 pub mod answer;
+pub mod at_hand;
 pub mod backup;
 pub mod batch;
 pub mod columns;

@@ -91,6 +91,11 @@ impl Resolved {
         Arc::ptr_eq(&known.entity_type, schema).then_some(known)
     }
 
+    /// The same, of names separated by commas; `None`: of all of them.
+    pub fn listed(&self, schema: &SharedEntityType, listed: Option<&str>) -> Option<Arc<Columns>> {
+        self.get(schema, listed.as_slice())
+    }
+
     fn keep<S: AsRef<str>>(&self, names: &[S], columns: Columns) -> Arc<Columns> {
         let names = names.iter().map(|name| Box::from(name.as_ref())).collect();
         let columns = Arc::new(columns);

@@ -48,6 +48,11 @@ impl Snapshot {
         self.entity_types.get(name)
     }
 
+    /// As [`Self::entity_type`], by a text that may be no name at all.
+    pub fn by_name(&self, text: &str) -> Option<&SharedEntityType> {
+        self.entity_types.get(text)
+    }
+
     /// In the order of their names.
     pub fn entity_types(&self) -> Vec<&SharedEntityType> {
         let mut all: Vec<_> = self.entity_types.values().collect();

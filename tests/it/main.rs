@@ -11,6 +11,7 @@
 
 mod access;
 mod alerts;
+mod at_hand;
 mod backup;
 mod bulk_commands;
 mod certificates;

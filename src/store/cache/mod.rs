@@ -202,6 +202,17 @@ impl NearCache {
         }
     }
 
+    /// An entity, if it is here with these features and may be served; nothing is counted.
+    pub fn peek(&self, entity_type: &str, entity_id: &str, fields: &Fields) -> Option<Found> {
+        let entry = self.entries.get(&Named(entity_type, entity_id)).filter(|_| self.is_coherent())?;
+        Finder::default().find(entry, fields)
+    }
+
+    /// Counts an entity that was answered by way of [`Self::peek`].
+    pub fn count_hit(&self) {
+        Counts::add(&self.counts.hits, 1);
+    }
+
     /// Reads entities, in the order wanted: from here, or from the store in one round trip.
     pub async fn read(&self, store: &dyn Store, wanted: &[Wanted<'_>]) -> Result<Vec<Found>, StoreError> {
         if !self.is_coherent() {
