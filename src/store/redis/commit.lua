@@ -2,8 +2,9 @@
 --
 -- main    the main hash; the names of the entity's other keys begin with its name
 -- packed  a MessagePack list: expected head ('' : must not exist), until when to keep the entity (ms, '' : for
---         ever), the lengths of five lists, the columns of the fifth ('' : none), their greatest limit,
---         the number of other histories; then the five lists: fields and values of the main hash,
+--         ever), the lengths of five lists, the columns of the fifth ('' : none) and their digest, their
+--         greatest limit, the number of other histories; then the five lists: the head and the fields
+--         of the main hash with their values,
 --         fields to take out of it, the same two of the large hash, rows; then for each of the other
 --         histories: feature, how many to keep (0: remove it; below 0: so many of the new ones alone,
 --         in place of what is there), until when to keep it (ms, '' : for ever), the length of the
@@ -16,6 +17,13 @@
 -- fit (other features, a late event, another limit) spills the list into the sorted sets of its
 -- features first. So a record in a sorted set is older than every row that has its feature, and the
 -- newest of both together, as many as the limit says, are the history.
+--
+-- Most commits only add a row. What is to be known for that stands behind the head, in a note:
+--   |  - if there is no large hash, + if there may be one
+--      the digest of the columns (16 bytes)
+--      the time of the newest row (8 bytes, as in the row)
+--      until when everything is kept (ms, nothing: for ever)
+-- There is none while an older record of the columns lies in a sorted set.
 local call = redis.call
 
 -- In front of the columns: some of them have older records in sorted sets.
@@ -58,6 +66,27 @@ end
 local function history_of(main, feature) return main .. ':v:' .. feature end
 
 local function time_of(row) return (struct.unpack('<i8', row)) end
+
+-- Some rows beyond the limit stay, so that not each that comes costs one that goes; nobody reads them.
+local function trim(rows, length, greatest, columns)
+  local oldest = length - greatest
+  if oldest > math.min(math.floor(greatest / 4), 8) then
+    -- They stand behind the columns.
+    call('LSET', rows, oldest, columns)
+    call('LPOP', rows, oldest)
+  end
+end
+
+-- The head and the note behind it.
+local function parted(stored)
+  local at = stored:find('|', 1, true)
+  if not at then return stored end
+  return stored:sub(1, at - 1), stored:sub(at + 1)
+end
+
+local function noted(bare, digest, row, keep)
+  return '|' .. (bare and '-' or '+') .. digest .. row:sub(1, 8) .. keep
+end
 
 -- The columns, each with the scores and members that the rows have for it.
 local function taken_apart(columns, rows, first)
@@ -116,13 +145,32 @@ end
 
 local function run(main, packed)
   local args = cmsgpack.unpack(packed)
-  local head = call('HGET', main, '@')
+  local head, note = call('HGET', main, '@'), nil
+  if head then head, note = parted(head) end
   if (head or '') ~= args[1] then return 0 end
-  local keep, set, take, set_large, take_large, new, columns, greatest, others = unpack(args, 2, 10)
-  local at = 11
+  local keep, set, take, set_large, take_large, new, columns, digest, greatest, others = unpack(args, 2, 11)
+  local at = 12
   local first_row = at + set + take + set_large + take_large
   local first_other = first_row + new
   local large, rows = main .. ':large', main .. ':v'
+  local bare = note and note:sub(1, 1) == '-'
+
+  -- Where the note says enough.
+  if note and new > 0 and take + set_large + others == 0 and (bare or take_large == 0)
+    and note:sub(2, 17) == digest and time_of(note:sub(18, 25)) < time_of(args[first_row])
+  then
+    local kept = note:sub(26)
+    if kept == '' or (keep ~= '' and keep <= tonumber(kept)) then
+      local length = call('RPUSHX', rows, unpack(args, first_row, first_other - 1)) - 1
+      -- Rows that were evicted begin anew.
+      if length >= 0 then
+        args[at + 1] = args[at + 1] .. noted(bare, digest, args[first_other - 1], kept)
+        with_list('HSET', main, args, at, set)
+        trim(rows, length, greatest, columns)
+        return 1
+      end
+    end
+  end
 
   -- Everything is read, and with that its type checked, before anything is written.
   local has_large = set_large + take_large > 0 and call('HLEN', large) > 0
@@ -173,6 +221,10 @@ local function run(main, packed)
     end
   end
   if renew and keep ~= '' then keep = with_room(keep) end
+  if (appends or starts) and not has_older then
+    if set_large > 0 then bare = false elseif take_large > 0 then bare = not has_large end
+    args[at + 1] = args[at + 1] .. noted(bare, digest, args[first_other - 1], keep)
+  end
 
   -- What a server that is out of memory refuses comes first.
   with_list('HSET', main, args, at, set)
@@ -203,12 +255,7 @@ local function run(main, packed)
       end
       if length >= greatest then call('LSET', rows, 0, columns) end
     end
-    local oldest = length - greatest
-    if oldest > 0 then
-      -- They stand behind the columns.
-      call('LSET', rows, oldest, columns)
-      call('LPOP', rows, oldest)
-    end
+    trim(rows, length, greatest, columns)
   elseif own then
     add_all(main, own, keep)
   end

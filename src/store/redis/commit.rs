@@ -99,11 +99,13 @@ impl RedisStore {
             Some(NewRows { columns, rows, greatest, .. }) => {
                 all.count(rows.len());
                 all.text(columns.as_bytes());
+                all.text(&blake3::hash(columns.as_bytes()).as_bytes()[..16]);
                 all.count(greatest);
                 rows
             }
             None => {
                 all.count(0);
+                all.text(b"");
                 all.text(b"");
                 all.count(0);
                 Vec::new()

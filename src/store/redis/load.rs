@@ -198,7 +198,9 @@ fn entity(
     let large = if fields.large.is_empty() { Vec::new() } else { next(replies, &keys.large, "HMGET")? };
     let head = match head {
         Some(text) => {
-            let head = parse_head(&text).ok_or_else(|| corrupt(&keys.main, HEAD, "this is not a head"))?;
+            // Behind it stands what `commit.lua` notes for itself.
+            let text = text.split(|byte| *byte == b'|').next().unwrap_or_default();
+            let head = parse_head(text).ok_or_else(|| corrupt(&keys.main, HEAD, "this is not a head"))?;
             Some(head)
         }
         None => None,
