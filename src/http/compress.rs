@@ -49,6 +49,19 @@ impl CompressIfAsked {
             Some(Err(Gone)) | None => Problem::internal().into_response(),
         }
     }
+
+    /// As [`Self::now`], of an answer that is still being made.
+    pub fn soon(
+        &self,
+        asked: &HeaderMap,
+        answer: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> {
+        if !asked.contains_key(ACCEPT_ENCODING) {
+            return Box::pin(answer);
+        }
+        let (compress, asked) = (self.clone(), asked.clone());
+        Box::pin(async move { Ok(compress.now(&asked, answer.await?)) })
+    }
 }
 
 struct Gone;

@@ -149,7 +149,7 @@ impl Asked {
 }
 
 /// Answers a request that was let in by `work`, and every other one with the reason.
-async fn answer(
+pub async fn answer(
     edge: Arc<Edge>,
     asked: Asked,
     admitted: Result<Admitted, Box<Refused>>,

@@ -1,36 +1,32 @@
 //! Where requests come in.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::Response;
 use axum::routing::future::RouteFuture;
 use futures::future::Either;
 use http::Request;
 use hyper::body::Incoming;
+use std::convert::Infallible;
 use tower::Service;
 
-use super::at_hand::AtHand;
+use super::direct::{Answer, DirectReads};
 
-/// Routes, and what is answered before them.
+/// Routes, and the short way past them.
 #[derive(Clone)]
 pub struct Entrance {
-    at_hand: Option<Arc<AtHand>>,
+    direct: Option<Arc<DirectReads>>,
     router: Router,
 }
 
-type Answer = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;
-
 impl Entrance {
-    pub fn new(at_hand: Option<AtHand>, router: Router) -> Self {
-        Self { at_hand: at_hand.map(Arc::new), router }
+    pub fn new(direct: Option<DirectReads>, router: Router) -> Self {
+        Self { direct: direct.map(Arc::new), router }
     }
 
-    pub fn answer(&self, request: Request<Incoming>) -> Answer {
-        match self.at_hand.as_ref().and_then(|at_hand| at_hand.answer(&request)) {
-            Some(answer) => Either::Left(ready(Ok(answer))),
+    pub fn answer(&self, request: Request<Incoming>) -> Either<Answer, RouteFuture<Infallible>> {
+        match self.direct.as_ref().and_then(|direct| direct.answer(&request)) {
+            Some(answer) => Either::Left(answer),
             None => Either::Right(self.router.clone().call(request)),
         }
     }

@@ -278,7 +278,23 @@ pub async fn get_features(
     let request_id = query.feature_service.as_ref().map(|_| logs::request_id().into());
     let options =
         ReadOptions { when, retracted, max_age: query.max_age, metadata, context, no_cache, request_id };
-    let read = app.store.read_features(&entity, &selection, options).await?;
+    read(&app, &entity, &selection, options).await
+}
+
+/// What [`get_features`] answers where nothing is asked for but names, or all features.
+pub async fn read_plain(app: &App, entity: EntityKey, names: Option<String>) -> Result<Response, Problem> {
+    let selection = names.map_or(Selection::All, Selection::Listed);
+    read(app, &entity, &selection, ReadOptions::default()).await
+}
+
+async fn read<S: AsRef<str>>(
+    app: &App,
+    entity: &EntityKey,
+    selection: &Selection<S>,
+    options: ReadOptions,
+) -> Result<Response, Problem> {
+    let (when, metadata) = (options.when, options.metadata);
+    let read = app.store.read_features(entity, selection, options).await?;
     let body = render::row(&read, metadata)?;
     let version = read.answer.heads().next().map(|(_, version)| version);
     // The version of a past read is none that a write could ask for.

@@ -4,13 +4,13 @@
 mod access;
 mod alerts;
 mod answer;
-mod at_hand;
 mod audit;
 mod backlog;
 mod backup;
 mod batch;
 mod compress;
 mod compute;
+mod direct;
 mod document;
 mod edge;
 mod entities;
@@ -62,8 +62,8 @@ use crate::service::FeatureStore;
 use crate::service::watch::Watch;
 
 use self::access::{Access, Routes};
-use self::at_hand::AtHand;
 use self::compress::CompressIfAsked;
+use self::direct::DirectReads;
 use self::gate::Gate;
 
 pub use audit::Audit;
@@ -218,7 +218,7 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
     let compress = CompressIfAsked::default();
     let cors = cors(&doors.cors_origins);
     // Pages of other origins are few, and their answers have headers of their own.
-    let at_hand = cors.is_none().then(|| AtHand { edge: edge.clone(), compress: compress.clone() });
+    let direct = cors.is_none().then(|| DirectReads { edge: edge.clone(), compress: compress.clone() });
     let around = edge::Around(edge);
     let overloaded =
         probes().with_state(app.clone()).fallback(gate::too_many_connections).layer(around.clone());
@@ -233,7 +233,7 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
             around,
             DefaultBodyLimit::max(limits.max_body_bytes),
         ));
-    Routers { all: Entrance::new(at_hand, all), overloaded: Entrance::new(None, overloaded) }
+    Routers { all: Entrance::new(direct, all), overloaded: Entrance::new(None, overloaded) }
 }
 
 /// Pages of these origins may speak to the server; `None` where there are none.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -250,8 +251,7 @@ impl Front {
             let (activity, entrance) = (activity.clone(), entrance.clone());
             move |request: Request<Incoming>| {
                 let turn = Turn::begin(activity.clone());
-                let answer = entrance.answer(request);
-                async move { answer.await.map(|response| turn.answer(response)) }
+                entrance.answer(request).map_ok(|response| turn.answer(response))
             }
         });
         match socket.protocol() {

@@ -28,8 +28,9 @@ use crate::store::{Load, StoreError};
 use crate::trace;
 
 /// The time a read speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
+    #[default]
     Now,
     /// By event time.
     AsOf(Timestamp),
@@ -37,8 +38,8 @@ pub enum When {
     Version(Version),
 }
 
-/// How a read is to be answered.
-#[derive(Clone, Debug)]
+/// How a read is to be answered; by default as things are now.
+#[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
     pub when: When,
     /// Whether a read of the past sees what was retracted.

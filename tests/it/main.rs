@@ -11,7 +11,6 @@
 
 mod access;
 mod alerts;
-mod at_hand;
 mod backup;
 mod bulk_commands;
 mod certificates;
@@ -23,6 +22,7 @@ mod compute_broken;
 mod compute_jobs;
 mod contention;
 mod demo;
+mod direct_reads;
 mod embedded_speed;
 mod embedded_store;
 mod embeddings;

@@ -1,64 +1,102 @@
-//! Reads of one entity whose answer is at hand. The way through the routes to the handler costs more than
-//! such a read itself, and those who ask for one entity at a time ask most often. So they are answered
-//! before the routes, by the handler's own parts. What is unusual in any way goes the whole way, mistakes
+//! Plain reads of one entity, straight to the handler. The way there through the routes costs as much as
+//! such a read itself, and those who ask for one entity at a time ask most often. What the near cache has
+//! is answered on the spot, without a future even. What is unusual in any way goes the whole way, mistakes
 //! too: nothing is refused here but by the gate.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::http::{Method, Request, header};
 use axum::response::{IntoResponse, Response};
+use futures::future::{BoxFuture, Either};
 use http_body::Body;
 
 use super::access::Access;
 use super::answer::ETag;
 use super::compress::CompressIfAsked;
-use super::edge::{Asked, Edge, Route};
+use super::edge::{Asked, Edge, Route, answer};
+use super::features;
 use super::problem::Problem;
 use super::render;
-use crate::domain::name::EntityId;
+use crate::domain::name::{EntityId, EntityKey, EntityType};
+use crate::service::at_hand::AtHand;
 use crate::service::error::ServiceError;
 use crate::trace;
 
 const ROUTE: &str = "/v1/entities/{entity_type}/{entity_id}/features";
 
-/// Answers what is at hand.
-pub struct AtHand {
+/// Answers plain reads.
+pub struct DirectReads {
     pub edge: Arc<Edge>,
     pub compress: CompressIfAsked,
 }
 
-impl AtHand {
+type Answered = Result<Response, Infallible>;
+pub type Answer = Either<Ready<Answered>, Underway>;
+
+/// An answer that is being made.
+pub struct Underway(BoxFuture<'static, Answered>);
+
+impl Future for Underway {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl DirectReads {
     /// `None`: it is for the routes to answer.
-    pub fn answer<B: Body>(&self, request: &Request<B>) -> Option<Response> {
+    pub fn answer<B: Body>(&self, request: &Request<B>) -> Option<Answer> {
         // Should this panic, so does the handler, where that is seen to.
         catch_unwind(AssertUnwindSafe(|| self.serve(request))).ok().flatten()
     }
 
-    fn serve<B: Body>(&self, request: &Request<B>) -> Option<Response> {
+    fn serve<B: Body>(&self, request: &Request<B>) -> Option<Answer> {
         let started = Instant::now();
         let wanted = Wanted::of(request)?;
-        let (edge, store) = (&*self.edge, &self.edge.app.store);
-        let at_hand = store.at_hand(wanted.entity_type, wanted.entity_id, wanted.names)?;
+        let edge = &*self.edge;
+        let at_hand = edge.app.store.at_hand(wanted.entity_type, wanted.entity_id, wanted.names);
         let entity_id = EntityId::parse(wanted.entity_id).ok()?;
+        let entity_type = match &at_hand {
+            Some(at_hand) => at_hand.entity_type().clone(),
+            None => EntityType::parse(wanted.entity_type).ok()?,
+        };
+        let entity = EntityKey::new(entity_type, entity_id);
         let asked = Asked::new(edge, request, Route::Known(ROUTE));
-        let (answer, principal) = match edge.gate.admit(Some(ROUTE), request.method(), request.headers()) {
-            Err(refused) => (refused.problem.into_response(), refused.principal),
-            Ok(admitted) => {
-                let entity_type = at_hand.entity_type();
-                let answer = if admitted.principal.as_ref().is_none_or(|who| who.may_use(entity_type)) {
-                    let read = store.serve_at_hand(entity_id, at_hand, started);
-                    let (_, version) = read.answer.head(0)?;
-                    render::row(&read, false).map(|body| (ETag(version), body)).into_response()
-                } else {
-                    Problem::from(ServiceError::Forbidden(entity_type.clone())).into_response()
-                };
-                (answer, admitted.principal)
+        let admitted = match edge.gate.admit(Some(ROUTE), request.method(), request.headers()) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                let problem = refused.problem.into_response();
+                let answer = edge.finish(&asked, problem, refused.principal.as_deref(), refused.access);
+                return Some(Either::Left(ready(Ok(answer))));
             }
         };
-        let answer = edge.finish(&asked, answer, principal.as_deref(), Some(Access::Read));
-        Some(self.compress.now(request.headers(), answer))
+        let Some(at_hand) = at_hand else {
+            let (app, names) = (edge.app.clone(), wanted.names.map(str::to_owned));
+            let work = async move { Ok(features::read_plain(&app, entity, names).await.into_response()) };
+            let answer = answer(self.edge.clone(), asked, Ok(admitted), Some(Box::pin(work)));
+            return Some(Either::Right(Underway(self.compress.soon(request.headers(), answer))));
+        };
+        let principal = admitted.principal.as_deref();
+        let response = if principal.is_none_or(|who| who.may_use(&entity.entity_type)) {
+            self.take(entity.entity_id, at_hand, started)
+        } else {
+            Problem::from(ServiceError::Forbidden(entity.entity_type)).into_response()
+        };
+        let response = edge.finish(&asked, response, principal, Some(Access::Read));
+        Some(Either::Left(ready(Ok(self.compress.now(request.headers(), response)))))
+    }
+
+    fn take(&self, entity_id: EntityId, at_hand: AtHand, started: Instant) -> Response {
+        let read = self.edge.app.store.serve_at_hand(entity_id, at_hand, started);
+        let version = read.answer.head(0).map(|(_, version)| ETag(version));
+        render::row(&read, false).map(|body| (version, body)).into_response()
     }
 }
 
