@@ -80,12 +80,12 @@ class Bench:
         self.processes.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def redis(self) -> "Server":
-        port, directory = free_port(), self.directory / "redis"
+    def redis(self, name: str = "redis") -> "Server":
+        port, directory = free_port(), self.directory / name
         directory.mkdir(exist_ok=True)
-        process = self.start("redis", ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-                                       "--appendonly", "no", "--dir", str(directory)])  # fmt: skip
-        server = Server("redis", port, [process])
+        process = self.start(name, ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+                                    "--appendonly", "no", "--dir", str(directory)])  # fmt: skip
+        server = Server(name, port, [process])
         server.wait_for_port()
         return server
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::App;
-use super::answer::{ETag, Json, age};
+use super::answer::{ETag, age};
 use super::extract::{EntityPath, IfMatch, JsonBody, NoCache, Path, Query, RawMembers};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::render;
 use super::schemas::{FeatureNames, FeaturesToWrite, VersionMatch, VersionNumber};
-use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
+use super::values::{ByFeature, FeatureValue, ValueMetadata};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
@@ -85,8 +85,10 @@ pub fn origin(
     Ok(Origin { source, run_id, actor: None, metadata })
 }
 
+// `render` writes it.
 /// What became of a write of one entity.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 #[schema(example = json!({"entity_type": "product", "entity_id": "123", "version": 7,
     "outcomes": {"name": "unchanged", "price": "applied"}}))]
 pub struct WriteFeaturesResponse<'a> {
@@ -100,13 +102,7 @@ pub struct WriteFeaturesResponse<'a> {
 
 /// The answer to a write, with the entity's version as its `ETag`.
 pub fn written(entity: &EntityKey, written: &Written) -> Response {
-    let body = WriteFeaturesResponse {
-        entity_type: entity.entity_type.as_str(),
-        entity_id: entity.entity_id.as_str(),
-        version: written.version,
-        outcomes: by_feature(written.outcomes.iter().map(|(name, outcome)| (name, *outcome))),
-    };
-    (ETag(written.version), Json(body)).into_response()
+    render::written(entity, written).map(|body| (ETag(written.version), body)).into_response()
 }
 
 /// Write features of one entity

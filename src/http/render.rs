@@ -1,7 +1,8 @@
-//! Writes the answers of reads as JSON. By hand and not by way of serde: the values of most of them
-//! are JSON already, kept by the near cache, and are only copied.
+//! Writes the answers of reads and writes as JSON. By hand and not by way of serde: the values of most
+//! reads are JSON already, kept by the near cache, and are only copied; and names need no escapes.
 //!
-//! [`ReadFeaturesResponse`](super::features::ReadFeaturesResponse) and
+//! [`ReadFeaturesResponse`](super::features::ReadFeaturesResponse),
+//! [`WriteFeaturesResponse`](super::features::WriteFeaturesResponse) and
 //! [`ReadBatchResponse`](super::batch::ReadBatchResponse) describe what is written here.
 
 use serde::Serialize;
@@ -9,8 +10,11 @@ use serde::Serialize;
 use super::answer::JsonText;
 use super::problem::Problem;
 use super::values::ValueMetadata;
+use crate::domain::name::{EntityId, EntityKey};
+use crate::domain::record::Version;
 use crate::domain::view::{Answer, Status};
 use crate::service::answer::{Cell, EntityAnswer, ReadAnswer, TypeAnswer};
+use crate::service::write::Written;
 
 /// Answers in rows, in the order asked for.
 pub fn rows(read: &ReadAnswer<Vec<TypeAnswer>>, metadata: bool) -> Result<JsonText, Problem> {
@@ -34,6 +38,21 @@ pub fn row(read: &ReadAnswer<TypeAnswer>, metadata: bool) -> Result<JsonText, Pr
     let mut json = Writer(Vec::with_capacity(192 + read.answer.columns.width() * 32));
     let judged = metadata.then(|| read.answer.judged());
     json.row(&read.answer, 0, judged.as_ref().and_then(|judged| judged.first()), read)?;
+    Ok(JsonText(json.0))
+}
+
+/// What became of a write of one entity.
+pub fn written(entity: &EntityKey, written: &Written) -> Result<JsonText, Problem> {
+    let mut json = Writer(Vec::with_capacity(192 + written.outcomes.len() * 32));
+    json.start(entity.entity_type.as_str(), &entity.entity_id, written.version)?;
+    json.raw(b",\"outcomes\":{");
+    let mut separator = Separator::default();
+    for (name, outcome) in &written.outcomes {
+        separator.write(&mut json);
+        json.name(name.as_str());
+        json.word(outcome.as_str());
+    }
+    json.raw(b"}}");
     Ok(JsonText(json.0))
 }
 
@@ -97,10 +116,21 @@ impl Writer {
         }
     }
 
-    fn status(&mut self, status: Status) {
+    /// A text that needs no escapes.
+    fn word(&mut self, word: &str) {
         self.raw(b"\"");
-        self.raw(status.as_str().as_bytes());
+        self.raw(word.as_bytes());
         self.raw(b"\"");
+    }
+
+    /// What the answer of an entity begins with.
+    fn start(&mut self, entity_type: &str, entity_id: &EntityId, version: Version) -> Result<(), Problem> {
+        self.raw(b"{\"entity_type\":");
+        self.word(entity_type);
+        self.raw(b",\"entity_id\":");
+        self.value(entity_id)?;
+        self.raw(b",\"version\":");
+        self.value(&version)
     }
 
     fn row<T>(
@@ -111,12 +141,7 @@ impl Writer {
         read: &ReadAnswer<T>,
     ) -> Result<(), Problem> {
         let Some((entity_id, version)) = of_type.head(row) else { return Err(Problem::internal()) };
-        self.raw(b"{\"entity_type\":\"");
-        self.raw(of_type.columns.entity_type.name().as_str().as_bytes());
-        self.raw(b"\",\"entity_id\":");
-        self.value(entity_id)?;
-        self.raw(b",\"version\":");
-        self.value(&version)?;
+        self.start(of_type.columns.entity_type.name().as_str(), entity_id, version)?;
         self.raw(b",\"features\":{");
         if let Some(members) = of_type.members(row) {
             members.write(&mut self.0);
@@ -135,7 +160,7 @@ impl Writer {
                 if status != Status::Present {
                     separator.write(self);
                     self.name(name.as_str());
-                    self.status(status);
+                    self.word(status.as_str());
                 }
             }
             self.raw(b"}");
@@ -180,7 +205,7 @@ impl Writer {
         let rest: Vec<usize> = (0..of_type.len()).filter(|row| of_type.members(*row).is_none()).collect();
         let any = |column| rest.iter().any(|row| of_type.status(*row, column) != Status::Present);
         self.each_column(of_type, any, |json, row, column| {
-            json.status(of_type.status(row, column));
+            json.word(of_type.status(row, column).as_str());
             Ok(())
         })?;
         self.raw(b"}");

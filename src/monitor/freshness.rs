@@ -115,9 +115,12 @@ impl FeatureRecorder {
         }
     }
 
-    /// Counts reads of values that were there, and were seen before.
-    pub fn read_present(&self, reads: u64) {
+    /// Counts reads of values that were there; as [`Self::read`] otherwise.
+    pub fn read_present(&self, reads: u64, newest: Option<Timestamp>) {
         self.reads[Status::Present as usize].fetch_add(reads, Ordering::Relaxed);
+        if let Some(newest) = newest {
+            raise(&self.newest_event, newest);
+        }
     }
 
     /// Counts a value that is served from now on.

@@ -95,10 +95,16 @@ impl Meters {
         let mut sum = Reads::default();
         let rest: Vec<usize> = (0..read.len()).filter(|row| read.members(*row).is_none()).collect();
         let present = (read.len() - rest.len()) as u64;
-        if rest.is_empty() && !read.has_news() {
-            // As nearly all are that the cache answers.
+        if rest.is_empty() {
+            // As nearly all reads are.
             sum.0[Status::Present as usize] = present * columns.width() as u64;
-            columns.places().iter().filter_map(feature).for_each(|feature| feature.read_present(present));
+            let has_news = read.has_news();
+            for (column, place) in columns.places().iter().enumerate() {
+                if let Some(feature) = feature(place) {
+                    let newest = if has_news { read.newest_event(column) } else { None };
+                    feature.read_present(present, newest);
+                }
+            }
         } else {
             for (column, place) in columns.places().iter().enumerate() {
                 let mut reads = Reads::default();

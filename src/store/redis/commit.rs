@@ -35,7 +35,8 @@ impl RedisStore {
     /// A commit as `commit.lua` takes it.
     fn commit_item(&self, commit: &Commit) -> CommitItem {
         let keys = self.keys.entity(&commit.entity);
-        let [mut main_set, mut main_take, mut large_set, mut large_take, mut others] =
+        let mut main_set = Packed::with_capacity(64 + commit.changes.len() * 40);
+        let [mut main_take, mut large_set, mut large_take, mut others] =
             std::array::from_fn(|_| Packed::default());
         main_set.text(HEAD.as_bytes());
         main_set.text(head_text(&commit.head).as_bytes());
@@ -90,7 +91,7 @@ impl RedisStore {
             main_take.clear();
             large_take.clear();
         }
-        let mut all = Packed::default();
+        let mut all = Packed::with_capacity(256 + commit.changes.len() * 80);
         all.text(commit.expected.as_ref().map(head_text).unwrap_or_default().as_bytes());
         put_until(&mut all, commit.retain_until);
         let lists = [main_set, main_take, large_set, large_take];

@@ -142,7 +142,8 @@ impl Store for RedisStore {
         for (commit, result) in commits.iter().zip(&results) {
             match result {
                 Ok(CommitOutcome::Committed) => self.recall.committed(generation, commit),
-                _ => self.recall.forget(&commit.entity),
+                Ok(CommitOutcome::Conflict) => self.recall.overtaken(commit),
+                Err(_) => self.recall.forget(&commit.entity),
             }
             // A failed one too, which may have been carried out all the same.
             self.watchers.changed(&commit.entity);

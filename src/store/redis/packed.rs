@@ -11,6 +11,10 @@ pub(super) struct Packed {
 }
 
 impl Packed {
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { count: 0, bytes: Vec::with_capacity(bytes) }
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }

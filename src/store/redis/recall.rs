@@ -104,6 +104,14 @@ impl Recall {
         }
     }
 
+    /// A commit that found another head. What is remembered may be newer: this process may have been the
+    /// one who was faster.
+    pub fn overtaken(&self, commit: &Commit) {
+        if self.0.peek(&commit.entity).is_some_and(|written| Some(written.head) == commit.expected) {
+            self.forget(&commit.entity);
+        }
+    }
+
     pub fn forget(&self, entity: &EntityKey) {
         self.0.remove(entity);
     }
