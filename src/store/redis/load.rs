@@ -60,17 +60,16 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn new(load: &Load<'a>, widths: &Widths) -> Self {
-        let key = |name: &FeatureName| Key::from(Bytes::copy_from_slice(name.as_str().as_bytes()));
         let (of, entity_type) = (load.features, &load.entity.entity_type);
         let all = widths.is_most(entity_type, of.len());
         let mut main = Vec::new();
         if !all {
             main.reserve_exact(of.len() + 1);
             main.push(Key::from_static_str(HEAD));
-            main.extend(of.iter().map(|(name, _)| key(name)));
+            main.extend(names(of.iter().map(|(name, _)| name)));
         }
         let large = of.iter().filter(|(_, feature_type)| may_be_large(*feature_type));
-        let large = large.map(|(name, _)| key(name)).collect();
+        let large = names(large.map(|(name, _)| name)).collect();
         Self { of, entity_type, main, large, all, places: OnceCell::new() }
     }
 
@@ -89,6 +88,13 @@ impl<'a> Fields<'a> {
         });
         places.get(name).copied()
     }
+}
+
+/// Names as keys, all of them parts of one buffer.
+fn names<'a>(names: impl Iterator<Item = &'a FeatureName> + Clone) -> impl Iterator<Item = Key> {
+    let text: String = names.clone().map(FeatureName::as_str).collect();
+    let mut text = Bytes::from(text);
+    names.map(move |name| Key::from(text.split_to(name.as_str().len())))
 }
 
 fn may_be_large(feature_type: FeatureType) -> bool {
