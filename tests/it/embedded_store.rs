@@ -286,8 +286,10 @@ async fn unreadable_bytes_are_named_and_can_be_deleted() {
         entities.insert(format!("{entity_type}\0bad").as_bytes(), &b"\xff nonsense"[..]).unwrap();
         let history = redb::TableDefinition::<&[u8], &[u8]>::new("history");
         let mut history = transaction.open_table(history).unwrap();
-        let prefix = format!("{entity_type}\0torn\0n\0");
-        history.insert([prefix.as_bytes(), &[0x80; 16]].concat().as_slice(), &b"\x01\xff\xff"[..]).unwrap();
+        let prefix = format!("{entity_type}\0torn\0\0");
+        history
+            .insert([prefix.as_bytes(), &[0x80; 16]].concat().as_slice(), &b"\x01n\x02\xff\xff"[..])
+            .unwrap();
     });
     let store: Shared = Arc::new(open(directory.path()));
     let features = [(feature("n"), FeatureType::Int64)];

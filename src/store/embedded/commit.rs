@@ -1,11 +1,13 @@
 //! Carries out commits and deletions inside the writer's transaction.
 
+use foldhash::HashMap;
 use redb::ReadableTable;
 
-use super::entity::{StoredCurrent, StoredEntity, StoredFeature, StoredHistory, longer};
+use super::entity::{StoredCurrent, StoredEntity, StoredHistory, longer};
 use super::fault::Fault;
+use super::history::{self, Excess, Table};
 use super::key;
-use super::prepared::{PreparedChange, PreparedCommit, PreparedCurrent};
+use super::prepared::{PreparedCommit, PreparedCurrent};
 use super::tables::Tables;
 use crate::domain::time::Timestamp;
 use crate::store::CommitOutcome;
@@ -32,9 +34,8 @@ pub fn apply(tables: &mut Tables, commit: &PreparedCommit) -> Result<CommitOutco
             features: Vec::new(),
         },
     };
-    for change in &commit.changes {
-        apply_change(tables, entity.feature_mut(&change.feature), change)?;
-    }
+    apply_currents(tables, &mut entity, commit)?;
+    extend_histories(tables, &mut entity, commit)?;
     entity.forget_empty();
     put(tables, &commit.entity, entity)?;
     Ok(CommitOutcome::Committed)
@@ -71,75 +72,80 @@ fn move_due(
     Ok(())
 }
 
-fn apply_change<'b>(
+/// Puts the current records in their places, and drops the histories that are not to go on.
+fn apply_currents<'b>(
     tables: &mut Tables,
-    feature: &mut StoredFeature<'b>,
-    change: &'b PreparedChange,
+    entity: &mut StoredEntity<'b>,
+    commit: &'b PreparedCommit,
 ) -> Result<(), Fault> {
-    let was_large = feature.current == StoredCurrent::Large;
-    match &change.current {
-        PreparedCurrent::Keep => {}
-        PreparedCurrent::Small(envelope) => feature.current = StoredCurrent::Here(envelope),
-        PreparedCurrent::Large(envelope) => {
-            tables.large.insert(change.key.as_slice(), envelope.as_slice())?;
-            feature.current = StoredCurrent::Large;
+    let mut dropped = Vec::new();
+    for change in &commit.changes {
+        let feature = entity.feature_mut(&change.feature);
+        let was_large = feature.current == StoredCurrent::Large;
+        match &change.current {
+            PreparedCurrent::Keep => {}
+            PreparedCurrent::Small(envelope) => feature.current = StoredCurrent::Here(envelope),
+            PreparedCurrent::Large(envelope) => {
+                tables.large.insert(change.key.as_slice(), envelope.as_slice())?;
+                feature.current = StoredCurrent::Large;
+            }
+            PreparedCurrent::Erase => feature.current = StoredCurrent::Nowhere,
         }
-        PreparedCurrent::Erase => feature.current = StoredCurrent::Nowhere,
+        if was_large && feature.current != StoredCurrent::Large {
+            tables.large.remove(change.key.as_slice())?;
+        }
+        if let Some(history) = &mut feature.history
+            && (change.rewrites_history || !change.keeps_history())
+        {
+            // How long it is kept stays, where it is only rewritten.
+            (history.records, history.alone) = (0, false);
+            dropped.push(change.feature.as_str());
+        }
+        if !change.keeps_history() {
+            feature.history = None;
+        }
     }
-    if was_large && feature.current != StoredCurrent::Large {
-        tables.large.remove(change.key.as_slice())?;
-    }
-    if matches!(change.current, PreparedCurrent::Erase) || change.history_limit == 0 {
-        return drop_history(tables, &change.key, feature);
-    }
-    extend_history(tables, feature, change)
+    history::drop_features(&mut tables.history, &commit.entity, &dropped)
 }
 
-fn extend_history(
+/// Adds what is superseded, and removes what is more than a history holds.
+fn extend_histories<'b>(
     tables: &mut Tables,
-    feature: &mut StoredFeature,
-    change: &PreparedChange,
+    entity: &mut StoredEntity<'b>,
+    commit: &'b PreparedCommit,
 ) -> Result<(), Fault> {
-    let mut records = feature.history.map_or(0, |history| history.records as usize);
-    if change.rewrites_history && records > 0 {
-        remove_below(&mut tables.history, &change.key)?;
-        records = 0;
+    let mut added: HashMap<&str, usize> = HashMap::default();
+    for (key, row) in &commit.rows {
+        history::put_row(&mut tables.history, key, row, &mut added)?;
     }
-    for (key, envelope) in &change.superseded {
-        let replaced = tables.history.insert(key.as_slice(), envelope.as_slice())?.is_some();
-        records += usize::from(!replaced);
-    }
-    if records == 0 {
-        feature.history = None;
-        return Ok(());
-    }
-    if records > change.history_limit {
-        let range = key::below(&change.key);
-        let mut oldest = Vec::with_capacity(records - change.history_limit);
-        for entry in tables.history.range(range_of(&range))?.take(records - change.history_limit) {
-            oldest.push(entry?.0.value().to_vec());
+    let mut excess = Vec::new();
+    for change in commit.changes.iter().filter(|change| change.keeps_history()) {
+        let feature = entity.feature_mut(&change.feature);
+        let before = feature.history;
+        let mut records = before.map_or(0, |history| history.records as usize);
+        records += added.get(change.feature.as_str()).copied().unwrap_or(0);
+        for (key, envelope) in &change.alone {
+            records += usize::from(tables.history.insert(key.as_slice(), envelope.as_slice())?.is_none());
         }
-        for key in &oldest {
-            tables.history.remove(key.as_slice())?;
+        if records == 0 {
+            feature.history = None;
+            continue;
         }
-        records = change.history_limit;
+        let alone = before.is_some_and(|history| history.alone) || !change.alone.is_empty();
+        if records > change.history_limit {
+            let too_many = records - change.history_limit;
+            excess.push(Excess { feature: &change.feature, records: too_many, alone });
+            records = change.history_limit;
+        }
+        let retain_until = match before {
+            Some(history) => longer(history.retain_until, change.retain_until),
+            None => change.retain_until,
+        };
+        // More records than fit are cut to what does: a limit is far below it.
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        feature.history = Some(StoredHistory { records, alone, retain_until });
     }
-    let retain_until = match feature.history {
-        Some(history) => longer(history.retain_until, change.retain_until),
-        None => change.retain_until,
-    };
-    // More records than fit are cut to what does: a limit is far below it.
-    let records = u32::try_from(records).unwrap_or(u32::MAX);
-    feature.history = Some(StoredHistory { records, retain_until });
-    Ok(())
-}
-
-/// Removes all superseded records of a feature.
-pub fn drop_history(tables: &mut Tables, key: &[u8], feature: &mut StoredFeature) -> Result<(), Fault> {
-    if feature.history.take().is_some() {
-        remove_below(&mut tables.history, key)?;
-    }
-    Ok(())
+    if excess.is_empty() { Ok(()) } else { history::trim(&mut tables.history, &commit.entity, excess) }
 }
 
 /// Removes an entity with everything that is stored of it, readable or not; says whether it was
@@ -158,9 +164,7 @@ pub fn delete(tables: &mut Tables, key: &[u8]) -> Result<bool, Fault> {
     Ok(true)
 }
 
-type BytesTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
-
-fn remove_below(table: &mut BytesTable, key: &[u8]) -> Result<(), Fault> {
+fn remove_below(table: &mut Table<'_>, key: &[u8]) -> Result<(), Fault> {
     table.retain_in(range_of(&key::below(key)), |_, _| false)?;
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! due            8 bytes, microseconds, or FOREVER: where the reaper's index has the entity
 //! features       sorted by name:
 //!   name         1 byte of length, then the name
-//!   place        1 byte: where the current record is, and whether there is a history
+//!   place        1 byte: where the current record is, and whether there is a history, and one with
+//!                records of its own
 //!   envelope     2 bytes of length, then the current record, where it is kept here
 //!   history      4 bytes of length, 8 bytes of retention, where there is a history
 //! ```
@@ -29,6 +30,7 @@ mod place {
     pub const HERE: u8 = 1;
     pub const LARGE: u8 = 2;
     pub const HISTORY: u8 = 1 << 2;
+    pub const ALONE: u8 = 1 << 3;
 }
 
 /// An entity as it is stored, borrowing names and envelopes.
@@ -65,6 +67,8 @@ pub enum StoredCurrent<'b> {
 pub struct StoredHistory {
     /// Above zero.
     pub records: u32,
+    /// Whether some of them may be kept alone: see [`super::history`].
+    pub alone: bool,
     pub retain_until: Option<Timestamp>,
 }
 
@@ -153,7 +157,11 @@ impl<'b> StoredFeature<'b> {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let history = if self.history.is_some() { place::HISTORY } else { 0 };
+        let history = match self.history {
+            Some(StoredHistory { alone: true, .. }) => place::HISTORY | place::ALONE,
+            Some(StoredHistory { alone: false, .. }) => place::HISTORY,
+            None => 0,
+        };
         // Names have at most 128 bytes, and what is kept here at most `LARGE`.
         out.push(self.name.len() as u8);
         out.extend_from_slice(self.name.as_bytes());
@@ -177,7 +185,7 @@ impl<'b> StoredFeature<'b> {
         let name = take_slice(bytes, length.into())?;
         let name = std::str::from_utf8(name).map_err(|_| CorruptEntity::OutOfRange("feature name"))?;
         let [place] = take(bytes)?;
-        let current = match place & !place::HISTORY {
+        let current = match place & !(place::HISTORY | place::ALONE) {
             place::NOWHERE => StoredCurrent::Nowhere,
             place::LARGE => StoredCurrent::Large,
             place::HERE => {
@@ -190,7 +198,7 @@ impl<'b> StoredFeature<'b> {
             None
         } else {
             let records = u32::from_le_bytes(take(bytes)?);
-            Some(StoredHistory { records, retain_until: take_time(bytes)? })
+            Some(StoredHistory { records, alone: place & place::ALONE != 0, retain_until: take_time(bytes)? })
         };
         Ok(Self { name, current, history })
     }
@@ -238,11 +246,11 @@ mod tests {
         proptest::option::of(micros.prop_filter_map("in range", Timestamp::from_micros))
     }
 
-    type Parts = (Option<Vec<u8>>, bool, Option<(u32, Option<Timestamp>)>);
+    type Parts = (Option<Vec<u8>>, bool, Option<(u32, bool, Option<Timestamp>)>);
 
     fn parts() -> impl Strategy<Value = Parts> {
         let envelope = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..=LARGE));
-        (envelope, any::<bool>(), proptest::option::of((any::<u32>(), retentions())))
+        (envelope, any::<bool>(), proptest::option::of((any::<u32>(), any::<bool>(), retentions())))
     }
 
     proptest! {
@@ -262,7 +270,8 @@ mod tests {
                     None if *large => StoredCurrent::Large,
                     None => StoredCurrent::Nowhere,
                 },
-                history: history.map(|(records, retain_until)| StoredHistory { records, retain_until }),
+                history: history
+                    .map(|(records, alone, retain_until)| StoredHistory { records, alone, retain_until }),
             });
             let head = Head { version, created_at: Timestamp::from_millis(1_700_000_000_000).unwrap() };
             let entity = StoredEntity { head, retain_until, due, features: features.collect() };

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::domain::name::{EntityId, EntityKey, EntityType};
-use crate::domain::record::Record;
+use crate::domain::record::Version;
 use crate::domain::time::Timestamp;
 
 const END: u8 = 0;
@@ -54,9 +54,8 @@ pub fn below(key: &[u8]) -> Range<Vec<u8>> {
 }
 
 /// `type \0 id \0 feature \0 event time, version`, in the order of records.
-pub fn superseded(feature: &[u8], record: &Record) -> Vec<u8> {
-    let version = record.version.to_be_bytes();
-    [feature, &[END], &ordered_time(record.event_timestamp), &version].concat()
+pub fn superseded(feature: &[u8], event_time: Timestamp, version: Version) -> Vec<u8> {
+    [feature, &[END], &ordered_time(event_time), &version.to_be_bytes()].concat()
 }
 
 /// The event time in a key that [`superseded`] made.

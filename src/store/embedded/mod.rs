@@ -9,6 +9,7 @@ mod backup;
 mod commit;
 mod entity;
 mod fault;
+mod history;
 mod jobs;
 mod key;
 mod log;

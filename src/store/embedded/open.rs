@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::tables::{META, Tables, meta};
 
 /// The layout of the tables that this version writes.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 pub const FILE: &str = "feature-store.redb";
 
 /// How the store is opened.

@@ -1,9 +1,12 @@
 //! A commit with its records encoded. Encoding is the caller's work, not the one writer's.
 
+use std::collections::BTreeMap;
+
 use super::entity::LARGE;
+use super::history;
 use super::key;
 use crate::domain::envelope::{encode_current, encode_superseded};
-use crate::domain::record::{Commit, CurrentChange, FeatureChange, Head};
+use crate::domain::record::{Commit, CurrentChange, FeatureChange, Head, Version};
 use crate::domain::time::Timestamp;
 
 pub struct PreparedCommit {
@@ -11,6 +14,8 @@ pub struct PreparedCommit {
     pub expected: Option<Head>,
     pub head: Head,
     pub changes: Vec<PreparedChange>,
+    /// What is superseded by features that keep a history, but for what is kept alone: keys and rows.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
     pub retain_until: Option<Timestamp>,
 }
 
@@ -19,8 +24,8 @@ pub struct PreparedChange {
     /// Its key, where something of it is kept by itself.
     pub key: Vec<u8>,
     pub current: PreparedCurrent,
-    /// Keys and envelopes.
-    pub superseded: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What is superseded and is kept alone: keys and envelopes.
+    pub alone: Vec<(Vec<u8>, Vec<u8>)>,
     pub rewrites_history: bool,
     pub history_limit: usize,
     pub retain_until: Option<Timestamp>,
@@ -37,19 +42,32 @@ impl PreparedCommit {
     pub fn new(commit: &Commit) -> Self {
         let entity = key::entity(&commit.entity);
         let created_at = commit.head.created_at;
-        let changes = commit.changes.iter().map(|change| PreparedChange::new(&entity, change, created_at));
+        let mut rows = BTreeMap::new();
+        let changes = commit.changes.iter();
+        let changes =
+            changes.map(|change| PreparedChange::new(&entity, change, created_at, &mut rows)).collect();
+        let shared = key::feature(&entity, "");
+        let row = |((time, version), row)| (key::superseded(&shared, time, version), row);
         Self {
             expected: commit.expected,
             head: commit.head,
-            changes: changes.collect(),
+            changes,
+            rows: rows.into_iter().map(row).collect(),
             retain_until: commit.retain_until,
             entity,
         }
     }
 }
 
+/// By event time and version.
+type Rows = BTreeMap<(Timestamp, Version), Vec<u8>>;
+
 impl PreparedChange {
-    fn new(entity: &[u8], change: &FeatureChange, created_at: Timestamp) -> Self {
+    pub fn keeps_history(&self) -> bool {
+        self.history_limit > 0 && !matches!(self.current, PreparedCurrent::Erase)
+    }
+
+    fn new(entity: &[u8], change: &FeatureChange, created_at: Timestamp, rows: &mut Rows) -> Self {
         let key = key::feature(entity, change.feature.as_str());
         let current = match &change.current {
             CurrentChange::Keep => PreparedCurrent::Keep,
@@ -59,13 +77,22 @@ impl PreparedChange {
                 envelope => PreparedCurrent::Small(envelope),
             },
         };
-        let superseded = change.superseded.iter();
+        let keeps_history = change.history_limit > 0 && change.current != CurrentChange::Erase;
+        let mut alone = Vec::new();
+        for record in change.superseded.iter().filter(|_| keeps_history) {
+            let envelope = encode_superseded(record);
+            if history::is_short(&envelope) {
+                let row = rows.entry(record.order()).or_default();
+                history::put_part(row, change.feature.as_str(), &envelope);
+            } else {
+                let (time, version) = record.order();
+                alone.push((key::superseded(&key, time, version), envelope));
+            }
+        }
         Self {
             feature: change.feature.as_str().to_owned(),
             current,
-            superseded: superseded
-                .map(|record| (key::superseded(&key, record), encode_superseded(record)))
-                .collect(),
+            alone,
             rewrites_history: change.rewrites_history,
             history_limit: change.history_limit,
             retain_until: change.retain_until,

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
+use foldhash::HashMap;
 use redb::{ReadOnlyTable, ReadTransaction, TableDefinition};
 
 use super::commit::range_of;
 use super::entity::{StoredCurrent, StoredEntity, StoredFeature};
 use super::fault::Fault;
+use super::history;
 use super::key;
 use super::tables::{ENTITIES, HISTORY, LARGE};
 use crate::domain::envelope::{decode_current, decode_superseded};
@@ -78,11 +80,13 @@ impl Reader<'_> {
         };
         let entity = StoredEntity::decode(guard.value());
         let entity = entity.map_err(|reason| Fault::corrupt(&key, "", reason))?;
+        let mut histories =
+            if load.history { self.histories(&key, &entity, load)? } else { Vec::new() }.into_iter();
         let features = load.features.iter().map(|(name, _)| {
             let stored = entity.feature(name.as_str());
             Ok(FeatureRecords {
                 current: stored.map_or(Ok(None), |stored| self.current(&key, &entity, stored))?,
-                history: if load.history { Some(self.superseded(&key, stored)?) } else { None },
+                history: histories.next(),
             })
         });
         Ok(EntityRecords { head: Some(entity.head), features: features.collect::<Result<_, Fault>>()? })
@@ -108,24 +112,54 @@ impl Reader<'_> {
         decoded.map(Some).map_err(|reason| Fault::corrupt(key, stored.name, reason))
     }
 
-    /// Newest event first.
-    fn superseded(&mut self, key: &[u8], stored: Option<&StoredFeature>) -> Result<Vec<Record>, Fault> {
-        let Some(stored) = stored.filter(|stored| stored.history.is_some()) else {
-            return Ok(Vec::new());
-        };
-        let range = key::below(&key::feature(key, stored.name));
-        let mut records = Vec::new();
-        for entry in
-            opened(&mut self.history, self.transaction, HISTORY)?.range::<&[u8]>(range_of(&range))?.rev()
-        {
-            let (sort_key, envelope) = entry?;
-            let event_time = key::event_time(sort_key.value())
-                .ok_or_else(|| Fault::corrupt(key, stored.name, "a key of its history holds no time"))?;
-            let record = decode_superseded(event_time, envelope.value());
-            records.push(record.map_err(|reason| Fault::corrupt(key, stored.name, reason))?);
+    /// Of each feature, newest event first.
+    fn histories(
+        &mut self,
+        key: &[u8],
+        entity: &StoredEntity,
+        load: &Load<'_>,
+    ) -> Result<Vec<Vec<Record>>, Fault> {
+        let mut histories = vec![Vec::new(); load.features.len()];
+        let mut places: HashMap<&str, usize> = HashMap::default();
+        let table = opened(&mut self.history, self.transaction, HISTORY)?;
+        for (place, (name, _)) in load.features.iter().enumerate() {
+            let Some(history) = entity.feature(name.as_str()).and_then(|stored| stored.history) else {
+                continue;
+            };
+            places.insert(name.as_str(), place);
+            if history.alone {
+                let range = key::below(&key::feature(key, name.as_str()));
+                for entry in table.range::<&[u8]>(range_of(&range))? {
+                    let (at, envelope) = entry?;
+                    histories[place].push(record(key, name.as_str(), at.value(), envelope.value())?);
+                }
+            }
         }
-        Ok(records)
+        if !places.is_empty() {
+            let range = key::below(&key::feature(key, ""));
+            for entry in table.range::<&[u8]>(range_of(&range))? {
+                let (at, row) = entry?;
+                for part in history::parts(row.value()) {
+                    let (name, envelope) =
+                        part.ok_or_else(|| Fault::corrupt(key, "", "a row of its history cannot be read"))?;
+                    if let Some(place) = places.get(name) {
+                        histories[*place].push(record(key, name, at.value(), envelope)?);
+                    }
+                }
+            }
+        }
+        for history in &mut histories {
+            history.sort_by_key(|record| std::cmp::Reverse(record.order()));
+        }
+        Ok(histories)
     }
+}
+
+/// A superseded record, whose event time is in its key.
+fn record(entity: &[u8], feature: &str, key: &[u8], envelope: &[u8]) -> Result<Record, Fault> {
+    let time = key::event_time(key)
+        .ok_or_else(|| Fault::corrupt(entity, feature, "a key of its history holds no time"))?;
+    decode_superseded(time, envelope).map_err(|reason| Fault::corrupt(entity, feature, reason))
 }
 
 fn opened<'s>(

@@ -9,6 +9,7 @@ use redb::{ReadTransaction, ReadableTable, Table};
 use super::commit;
 use super::entity::StoredEntity;
 use super::fault::Fault;
+use super::history;
 use super::key;
 use super::log;
 use super::provenance;
@@ -79,13 +80,15 @@ fn reap_entity(tables: &mut Tables, due: Timestamp, key: &[u8], now: Timestamp) 
     if has_passed(entity.retain_until, now) {
         return commit::delete(tables, key).map(usize::from);
     }
-    let mut freed = 0;
+    let mut passed = Vec::new();
     for feature in &mut entity.features {
         if feature.history.is_some_and(|history| has_passed(history.retain_until, now)) {
-            commit::drop_history(tables, &key::feature(key, feature.name), feature)?;
-            freed += 1;
+            feature.history = None;
+            passed.push(feature.name);
         }
     }
+    history::drop_features(&mut tables.history, key, &passed)?;
+    let freed = passed.len();
     entity.forget_empty();
     // Its index entry is gone.
     entity.due = None;

@@ -10,7 +10,7 @@ type Bytes = &'static [u8];
 pub const ENTITIES: TableDefinition<Bytes, Bytes> = TableDefinition::new("entities");
 /// `type \0 id \0 feature` → a current record too large for the entity's own value.
 pub const LARGE: TableDefinition<Bytes, Bytes> = TableDefinition::new("large");
-/// `type \0 id \0 feature \0 event time, version` → a superseded record.
+/// `type \0 id \0 feature \0 event time, version` → superseded records: see [`super::history`].
 pub const HISTORY: TableDefinition<Bytes, Bytes> = TableDefinition::new("history");
 /// When the reaper is to look at which entity.
 pub const ENTITIES_DUE: TableDefinition<Bytes, ()> = TableDefinition::new("entities_due");
