@@ -39,7 +39,8 @@ pub struct DirectReads {
 type Answered = Result<Response, Infallible>;
 pub type Answer = Either<Ready<Answered>, Underway>;
 
-/// An answer that is being made.
+/// An answer that is being made. A type of its own, since the compiler does not find the task of a
+/// connection to be `Send` with the bare future in it.
 pub struct Underway(BoxFuture<'static, Answered>);
 
 impl Future for Underway {

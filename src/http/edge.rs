@@ -215,6 +215,10 @@ impl Edge {
         access: Option<Access>,
     ) -> Response {
         let (line, elapsed) = (&asked.line, asked.started.elapsed());
+        if let Some(principal) = principal {
+            // Done already, unless this was answered without work.
+            let _ = line.key.set(principal.name.clone());
+        }
         let id = line.id.to_str().unwrap_or_default();
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             // A line for every request that is shed would be one more load.

@@ -1,5 +1,6 @@
 //! Where requests come in.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,7 +8,6 @@ use axum::routing::future::RouteFuture;
 use futures::future::Either;
 use http::Request;
 use hyper::body::Incoming;
-use std::convert::Infallible;
 use tower::Service;
 
 use super::direct::{Answer, DirectReads};
