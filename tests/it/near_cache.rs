@@ -32,12 +32,21 @@ async fn warm(server: &TestServer, entity: &str, query: &str) -> Value {
     server.read(entity, query).await
 }
 
+/// Waits until the cache may answer: Redis has to tell of changes first.
+async fn in_step(server: &TestServer) {
+    eventually("the cache to be in step", || async {
+        server.get("/metrics").await.text().contains("feature_store_cache_coherent 1\n").then_some(())
+    })
+    .await;
+}
+
 async fn hit_rate(server: &TestServer) -> f64 {
     performance_of(&server.client).await["cache_hit_rate"].as_f64().unwrap_or(0.0)
 }
 
 async fn a_second_read_is_a_hit_until_the_entity_is_written(on: On) {
     let server = on.server().await;
+    in_step(&server).await;
     for price in 1..=20 {
         server.write("product/1", json!({ "price": price, "name": "a" })).await;
         for _ in 0..3 {
