@@ -36,8 +36,6 @@ struct Group {
     rows: Vec<(usize, Vec<FeatureEvent>)>,
     shape: Arc<Shape>,
     history: bool,
-    /// Whether it is to be decided on what the store has, and not on what is remembered of it.
-    loads: bool,
 }
 
 impl Group {
@@ -206,7 +204,7 @@ impl FeatureStore {
     }
 
     fn recall_group(&self, group: &Group) -> Option<EntityRecords> {
-        if group.loads { None } else { self.store.recall(&group.load()) }
+        self.store.recall(&group.load())
     }
 
     fn draft_group(
@@ -249,8 +247,10 @@ impl FeatureStore {
         // Optimistic at first, since a batch that held many turns would stop other batches.
         for attempt in 0..OPTIMISTIC_ATTEMPTS {
             let recalled: Vec<Option<EntityRecords>> = match Basis::of(entity_type) {
-                Basis::Recalled => groups.iter().map(|group| self.recall_group(group)).collect(),
-                Basis::Loaded | Basis::WithHistory => vec![None; groups.len()],
+                Basis::Recalled if attempt == 0 => {
+                    groups.iter().map(|group| self.recall_group(group)).collect()
+                }
+                _ => vec![None; groups.len()],
             };
             let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
             let mut loaded = self.load_groups(unknown.map(|(group, _)| group), false).await?.into_iter();
@@ -270,10 +270,7 @@ impl FeatureStore {
                             drafted.push((group, outcomes));
                         }
                         // Unchanged, if it is still what it was.
-                        None if is_recalled => {
-                            group.loads = true;
-                            again.push(group);
-                        }
+                        None if is_recalled => again.push(group),
                         None => self.settle(entity_type, group, outcomes, results),
                     },
                     Err(Undrafted::NeedsHistory) => {
@@ -407,7 +404,6 @@ fn group(
                         rows: vec![(row, events)],
                         shape: shape.clone(),
                         history: false,
-                        loads: false,
                     });
                 }
             },
