@@ -158,6 +158,16 @@ impl RedisServer {
         cli(self.port, self.password.as_deref(), args)
     }
 
+    /// How often commands were called since the statistics were reset.
+    pub fn calls<const N: usize>(&self, commands: [&str; N]) -> [u64; N] {
+        let stats = self.cli(&["INFO", "commandstats"]);
+        commands.map(|command| {
+            let prefix = format!("cmdstat_{command}:calls=");
+            let line = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+            line.map_or(0, |rest| rest.split(',').next().unwrap_or_default().parse().expect("a number"))
+        })
+    }
+
     /// Like `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

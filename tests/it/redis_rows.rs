@@ -103,13 +103,6 @@ async fn what_is_superseded_together_is_a_row() {
     assert_eq!(server.cli(&["DBSIZE"]), "0");
 }
 
-/// How often a command was called since the statistics were reset.
-fn calls(server: &RedisServer, command: &str) -> usize {
-    let stats = server.cli(&["INFO", "commandstats"]);
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
-}
-
 #[tokio::test]
 async fn a_write_like_the_last_one_only_adds_a_row() {
     let server = RedisServer::start(Durability::None);
@@ -136,8 +129,8 @@ async fn a_write_like_the_last_one_only_adds_a_row() {
     for version in 4..=6 {
         carried_out(&store, write(version, "x")).await;
     }
-    assert_eq!(["hset", "rpushx", "hget"].map(|command| calls(&server, command)), [3; 3]);
-    assert_eq!(["lindex", "pttl", "hlen", "rpush"].map(|command| calls(&server, command)), [0; 4]);
+    assert_eq!(server.calls(["hset", "rpushx", "hget"]), [3; 3]);
+    assert_eq!(server.calls(["lindex", "pttl", "hlen", "rpush"]), [0; 4]);
     assert_eq!(kept(&store).await, [[5, 4, 3], [5, 4, 3]]);
 
     // A long text has a hash of its own, which is not forgotten afterwards.

@@ -164,7 +164,8 @@ pub fn delete(tables: &mut Tables, key: &[u8]) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn remove_below(table: &mut Table<'_>, key: &[u8]) -> Result<(), Fault> {
+/// Removes everything whose key is below `key`.
+pub fn remove_below(table: &mut Table<'_>, key: &[u8]) -> Result<(), Fault> {
     table.retain_in(range_of(&key::below(key)), |_, _| false)?;
     Ok(())
 }

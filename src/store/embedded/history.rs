@@ -13,7 +13,7 @@
 use foldhash::HashMap;
 use redb::ReadableTable;
 
-use super::commit::range_of;
+use super::commit::{range_of, remove_below};
 use super::fault::Fault;
 use super::key;
 
@@ -146,7 +146,7 @@ pub fn drop_features(history: &mut Table<'_>, entity: &[u8], features: &[&str]) 
     }
     put_back(history, changed)?;
     for feature in features {
-        history.retain_in(range_of(&key::below(&key::feature(entity, feature))), |_, _| false)?;
+        remove_below(history, &key::feature(entity, feature))?;
     }
     Ok(())
 }
