@@ -295,6 +295,7 @@ where
             }
             () = &mut stopping, if !is_leaving => {
                 is_leaving = true;
+                activity.leave();
                 watch.hurry();
                 connection.as_mut().graceful_shutdown();
             }
@@ -305,6 +306,7 @@ where
                     Verdict::Idle if !is_leaving => {
                         is_leaving = true;
                         cut = Some("idle");
+                        activity.leave();
                         watch.hurry();
                         connection.as_mut().graceful_shutdown();
                     }

@@ -46,6 +46,10 @@ pub struct Activity {
     blocked: AtomicBool,
     /// Whether nothing more is to be read.
     cut: AtomicBool,
+    /// Whether it was the server's wish that the connection ends, between two requests.
+    left: AtomicBool,
+    /// Whether all was said, and the client is left to finish what it is sending.
+    lingering: AtomicBool,
 }
 
 impl Activity {
@@ -79,8 +83,22 @@ impl Activity {
         self.cut.load(Ordering::Relaxed)
     }
 
+    /// The connection ends by the server's wish, with nothing left to be read.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// The last answer is out, and its client may still be sending what nobody will read.
+    pub fn linger(&self) {
+        self.lingering.store(true, Ordering::Relaxed);
+    }
+
     fn phase(&self) -> Phase {
-        if self.blocked.load(Ordering::Relaxed) {
+        if self.lingering.load(Ordering::Relaxed) || self.blocked.load(Ordering::Relaxed) {
             Phase::Delivering
         } else if self.working.load(Ordering::Relaxed) > 0 {
             Phase::Working
@@ -286,6 +304,16 @@ mod tests {
         assert_eq!(case.at(1007), Verdict::Stalled);
         drop(answer);
         assert_eq!(case.at(1008), Verdict::Wait);
+    }
+
+    #[test]
+    fn a_client_that_sends_on_after_its_answer_gains_no_time_by_it() {
+        let mut case = Case::new();
+        case.activity.linger();
+        assert_eq!(case.at(0), Verdict::Wait);
+        case.activity.heard();
+        assert_eq!(case.at(2), Verdict::Wait);
+        assert_eq!(case.at(3), Verdict::Stalled);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A connection's bytes on their way, which tell its [`Activity`].
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -36,6 +37,8 @@ pub struct Socket<S> {
     protocol: Protocol,
     /// What was read to find out about the protocol, and is to be read again.
     ahead: Bytes,
+    /// Whether the client has said that it sends no more.
+    is_over: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -52,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             if ahead.len() >= PREFACE.len() || !PREFACE.starts_with(&ahead) {
                 let protocol = if ahead.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
-                let mut socket = Self { stream, activity, protocol, ahead: ahead.freeze() };
+                let mut socket = Self { stream, activity, protocol, ahead: ahead.freeze(), is_over: false };
                 socket.heard();
                 return Ok(socket);
             }
@@ -69,6 +72,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.protocol == Protocol::Http1 {
             self.activity.heard();
         }
+    }
+
+    /// Takes what still comes, and drops it, until the client has ended its side. A kernel that closes
+    /// with something unread tells the other side that the connection broke, and whoever is told so while
+    /// sending may never look at its answer. How long this may take is for `Watch` to say.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.protocol == Protocol::Http2 || self.is_over || self.activity.is_left() {
+            return Poll::Ready(());
+        }
+        self.activity.linger();
+        let mut dropped = [const { MaybeUninit::uninit() }; 16 << 10];
+        let mut into = ReadBuf::uninit(&mut dropped);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut into));
+        if read.is_err() || into.filled().is_empty() {
+            return Poll::Ready(());
+        }
+        // A client that is never done sending must not keep `Watch` from looking.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Tells a client whose head never ended. It may not listen: nothing waits for that.
@@ -101,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         let this = self.get_mut();
         if this.activity.is_cut() {
             this.answer_late_head(context);
+            this.is_over = true;
             return Poll::Ready(Ok(()));
         }
         if !this.ahead.is_empty() {
@@ -112,12 +135,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         let polled = Pin::new(&mut this.stream).poll_read(context, into);
         if into.filled().len() > before {
             this.heard();
+        } else if polled.is_ready() {
+            this.is_over = true;
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
@@ -151,7 +176,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_shutdown(context);
         this.activity.sent(polled.is_ready());
-        polled
+        ready!(polled)?;
+        this.poll_linger(context).map(Ok)
     }
 }
 

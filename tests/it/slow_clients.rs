@@ -149,6 +149,28 @@ async fn a_body_that_trickles_has_the_time_of_the_request() {
 }
 
 #[tokio::test]
+async fn whoever_sends_on_after_an_early_answer_can_read_it() {
+    let server = server(|config| config.stall_timeout = millis(500)).await;
+    // Far more than the kernel keeps, and refused when its head is seen.
+    let piece = vec![b' '; 1 << 20];
+    let mut stream = connect(&server).await;
+    let head = format!("POST /v1/nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 64 << 20);
+    stream.write_all(head.as_bytes()).await.expect("it is open");
+    for _ in 0..64 {
+        stream.write_all(&piece).await.expect("the server takes it, and drops it");
+    }
+    read_answer(stream).await.problem(404, "invalid_request");
+    // It is not waited for longer than for one that takes nothing of its answer.
+    let cut = r#"feature_store_connections_cut_total{reason="stalled"}"#;
+    let before = metric(&server, cut).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(head.as_bytes()).await.expect("it is open");
+    let endless = async { while stream.write_all(&piece).await.is_ok() {} };
+    tokio::time::timeout(LONG, endless).await.expect("the server lets go");
+    eventually("it to be counted", || async { (metric(&server, cut).await > before).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answers_is_let_go() {
     let server = server(|config| config.stall_timeout = millis(300)).await;
     let cut = r#"feature_store_connections_cut_total{reason="stalled"}"#;
