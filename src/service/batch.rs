@@ -23,9 +23,9 @@ use crate::monitor;
 use crate::store::{CommitOutcome, Load};
 use crate::trace;
 
-/// So often a batch is decided as a whole before its contended entities are taken one by one. The first
-/// repetitions may be for want of history, or since what was remembered is not so any more.
-const OPTIMISTIC_ATTEMPTS: u32 = 4;
+/// So often an entity is tried together with others before it is taken by itself. The first repetitions may
+/// be for want of history, or since what was remembered is not so any more.
+const ATTEMPTS_TOGETHER: u32 = 4;
 
 /// What became of one row of a batch.
 pub type RowResult = Result<Written, ServiceError>;
@@ -35,12 +35,21 @@ struct Group {
     entity: EntityKey,
     rows: Vec<(usize, Vec<FeatureEvent>)>,
     shape: Arc<Shape>,
-    history: bool,
+    basis: Basis,
+    attempts: u32,
 }
 
 impl Group {
     fn load(&self) -> Load<'_> {
-        Load { entity: &self.entity, features: &self.shape.features, history: self.history }
+        let history = self.basis == Basis::WithHistory;
+        Load { entity: &self.entity, features: &self.shape.features, history }
+    }
+
+    /// After an attempt that did not settle it; never again on what was remembered.
+    fn again(mut self, basis: Basis) -> Self {
+        self.basis = self.basis.max(basis);
+        self.attempts += 1;
+        self
     }
 }
 
@@ -195,16 +204,14 @@ impl FeatureStore {
         groups: impl Iterator<Item = &Group>,
         history: bool,
     ) -> Result<Vec<EntityRecords>, ServiceError> {
-        let loads: Vec<Load<'_>> =
-            groups.map(|group| Load { history: history || group.history, ..group.load() }).collect();
+        let loads: Vec<Load<'_>> = groups
+            .map(|group| group.load())
+            .map(|load| Load { history: history || load.history, ..load })
+            .collect();
         if loads.is_empty() {
             return Ok(Vec::new());
         }
         Ok(self.store.load(&loads).await?)
-    }
-
-    fn recall_group(&self, group: &Group) -> Option<EntityRecords> {
-        self.store.recall(&group.load())
     }
 
     fn draft_group(
@@ -235,7 +242,8 @@ impl FeatureStore {
         Ok((draft, results))
     }
 
-    /// Two round trips for all groups together; those that another writer overtook go again.
+    /// Two round trips for all groups together, unless other writes of this process are at some of their
+    /// entities: those come after these. What another process overtook goes again.
     async fn commit_groups(
         &self,
         entity_type: &SharedEntityType,
@@ -244,103 +252,117 @@ impl FeatureStore {
         embeddings: &mut Lookup<'_>,
         results: &mut [Option<RowResult>],
     ) -> Result<(), ServiceError> {
-        // Optimistic at first, since a batch that held many turns would stop other batches.
-        for attempt in 0..OPTIMISTIC_ATTEMPTS {
-            let recalled: Vec<Option<EntityRecords>> = match Basis::of(entity_type) {
-                Basis::Recalled if attempt == 0 => {
-                    groups.iter().map(|group| self.recall_group(group)).collect()
-                }
-                _ => vec![None; groups.len()],
-            };
-            let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
-            let mut loaded = self.load_groups(unknown.map(|(group, _)| group), false).await?.into_iter();
-            let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
-            let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
-            let mut again: Vec<Group> = Vec::new();
-            let mut missing: Vec<EmbeddingRequest> = Vec::new();
-            for (mut group, recalled) in groups.into_iter().zip(recalled) {
-                let is_recalled = recalled.is_some();
-                let Some(records) = recalled.or_else(|| loaded.next()) else {
-                    return Err(ServiceError::Internal("the store answered no load".to_owned()));
-                };
-                match self.draft_group(entity_type, &group, records, embeddings, stamp) {
-                    Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
-                        Some(commit) => {
-                            commits.push(commit);
-                            drafted.push((group, outcomes));
-                        }
-                        // Unchanged, if it is still what it was.
-                        None if is_recalled => again.push(group),
-                        None => self.settle(entity_type, group, outcomes, results),
-                    },
-                    Err(Undrafted::NeedsHistory) => {
-                        group.history = true;
-                        again.push(group);
-                    }
-                    Err(Undrafted::NeedsEmbeddings(requests)) => {
-                        missing.extend(requests);
-                        again.push(group);
-                    }
-                    Err(Undrafted::Refused(error)) => {
-                        let refused = group.rows.iter().map(|_| Err(error.clone())).collect();
-                        self.settle(entity_type, group, refused, results);
-                    }
+        while !groups.is_empty() {
+            let turns = self.locks.turns(groups.iter().map(|group| &group.entity)).await;
+            let (mut now, mut later) = (Vec::with_capacity(groups.len()), Vec::new());
+            for (group, turn) in groups.into_iter().zip(&turns) {
+                if turn.is_some() { now.push(group) } else { later.push(group) }
+            }
+            let again = self.commit_together(entity_type, now, stamp, embeddings, results).await?;
+            drop(turns);
+            for group in again {
+                if group.attempts < ATTEMPTS_TOGETHER {
+                    later.push(group);
+                } else {
+                    self.commit_alone(entity_type, group, stamp, results).await;
                 }
             }
-            let mut contended = false;
-            let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
-            for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
-                match committed {
-                    Ok(CommitOutcome::Committed) => self.settle(entity_type, group, outcomes, results),
-                    Ok(CommitOutcome::Conflict) => {
-                        self.meters.conflict();
-                        contended = true;
-                        again.push(group);
-                    }
-                    Err(error) => {
-                        let failed = outcomes.iter().map(|_| Err(error.clone().into())).collect();
-                        self.settle(entity_type, group, failed, results);
-                    }
-                }
-            }
-            if again.is_empty() {
-                return Ok(());
-            }
-            groups = again;
-            if !missing.is_empty() {
-                fetch(embeddings, missing).await?;
-            } else if contended {
-                back_off(attempt).await;
-            }
+            groups = later;
         }
-        self.commit_one_by_one(entity_type, groups, stamp, results).await;
         Ok(())
     }
 
-    /// Entities that are contended take their turn, as single writes do.
-    async fn commit_one_by_one(
+    /// One attempt to commit groups, whose entities nobody else in this process is writing. Gives those that
+    /// are not settled.
+    async fn commit_together(
         &self,
         entity_type: &SharedEntityType,
         groups: Vec<Group>,
         stamp: &Stamp,
+        embeddings: &mut Lookup<'_>,
+        results: &mut [Option<RowResult>],
+    ) -> Result<Vec<Group>, ServiceError> {
+        let recall = |group: &Group| match group.basis {
+            Basis::Recalled => self.store.recall(&group.load()),
+            Basis::Loaded | Basis::WithHistory => None,
+        };
+        let recalled: Vec<Option<EntityRecords>> = groups.iter().map(recall).collect();
+        let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
+        let mut loaded = self.load_groups(unknown.map(|(group, _)| group), false).await?.into_iter();
+        let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
+        let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
+        let mut again: Vec<Group> = Vec::new();
+        let mut missing: Vec<EmbeddingRequest> = Vec::new();
+        for (group, recalled) in groups.into_iter().zip(recalled) {
+            let is_recalled = recalled.is_some();
+            let Some(records) = recalled.or_else(|| loaded.next()) else {
+                return Err(ServiceError::Internal("the store answered no load".to_owned()));
+            };
+            match self.draft_group(entity_type, &group, records, embeddings, stamp) {
+                Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
+                    Some(commit) => {
+                        commits.push(commit);
+                        drafted.push((group, outcomes));
+                    }
+                    // Unchanged, if it is still what it was.
+                    None if is_recalled => again.push(group.again(Basis::Loaded)),
+                    None => self.settle(entity_type, group, outcomes, results),
+                },
+                Err(Undrafted::NeedsHistory) => again.push(group.again(Basis::WithHistory)),
+                Err(Undrafted::NeedsEmbeddings(requests)) => {
+                    missing.extend(requests);
+                    again.push(group.again(Basis::Loaded));
+                }
+                Err(Undrafted::Refused(error)) => {
+                    let refused = group.rows.iter().map(|_| Err(error.clone())).collect();
+                    self.settle(entity_type, group, refused, results);
+                }
+            }
+        }
+        let mut overtaken = None;
+        let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
+        for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
+            match committed {
+                Ok(CommitOutcome::Committed) => self.settle(entity_type, group, outcomes, results),
+                Ok(CommitOutcome::Conflict) => {
+                    self.meters.conflict();
+                    overtaken = overtaken.max(Some(group.attempts));
+                    again.push(group.again(Basis::Loaded));
+                }
+                Err(error) => {
+                    let failed = outcomes.iter().map(|_| Err(error.clone().into())).collect();
+                    self.settle(entity_type, group, failed, results);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            fetch(embeddings, missing).await?;
+        }
+        if let Some(attempt) = overtaken {
+            back_off(attempt).await;
+        }
+        Ok(again)
+    }
+
+    /// As single writes are committed.
+    async fn commit_alone(
+        &self,
+        entity_type: &SharedEntityType,
+        group: Group,
+        stamp: &Stamp,
         results: &mut [Option<RowResult>],
     ) {
-        for group in groups {
-            let committed = self
-                .commit_loop(
-                    &group.entity,
-                    Precondition::None,
-                    &group.shape.features,
-                    Basis::Loaded,
-                    |loaded, embeddings| self.draft_group(entity_type, &group, loaded, embeddings, stamp),
-                )
-                .await;
-            let outcomes = match committed {
-                Ok(outcomes) => outcomes,
-                Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
-            };
-            self.settle(entity_type, group, outcomes, results);
-        }
+        let features = &group.shape.features;
+        let committed = self
+            .commit_loop(&group.entity, Precondition::None, features, group.basis, |loaded, embeddings| {
+                self.draft_group(entity_type, &group, loaded, embeddings, stamp)
+            })
+            .await;
+        let outcomes = match committed {
+            Ok(outcomes) => outcomes,
+            Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
+        };
+        self.settle(entity_type, group, outcomes, results);
     }
 
     fn settle(
@@ -403,7 +425,8 @@ fn group(
                         entity: EntityKey::new(entity_type.name().clone(), entity_id),
                         rows: vec![(row, events)],
                         shape: shape.clone(),
-                        history: false,
+                        basis: Basis::of(entity_type),
+                        attempts: 0,
                     });
                 }
             },

@@ -1,59 +1,101 @@
 //! Writes to one entity inside one process queue up instead of colliding.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedMutexGuard;
+use foldhash::HashMap;
+use tokio::sync::oneshot;
 
 use crate::domain::name::EntityKey;
 
-type Queue = Arc<tokio::sync::Mutex<()>>;
+/// The entities that are being written right now, with those who wait to write them.
+#[derive(Clone, Default)]
+pub struct EntityLocks(Arc<Mutex<Queues>>);
 
-/// One queue for each entity that is being written right now.
-#[derive(Default)]
-pub struct EntityLocks {
-    queues: Mutex<HashMap<EntityKey, Queue>>,
-}
+type Queues = HashMap<EntityKey, VecDeque<oneshot::Sender<Turn>>>;
 
-/// The turn of one writer; ends when dropped.
-pub struct Turn<'a> {
-    locks: &'a EntityLocks,
-    entity: EntityKey,
-    guard: Option<OwnedMutexGuard<()>>,
-}
+/// The turn of one writer; ends when dropped, and is the next one's then.
+pub struct Turn(Option<(EntityLocks, EntityKey)>);
 
 impl EntityLocks {
     /// Waits for this writer's turn.
-    pub async fn turn(&self, entity: &EntityKey) -> Turn<'_> {
-        let queue = self.with(|queues| match queues.get(entity) {
-            Some(queue) => queue.clone(),
-            None => queues.entry(entity.clone()).or_default().clone(),
-        });
-        let mut turn = Turn { locks: self, entity: entity.clone(), guard: None };
-        turn.guard = Some(queue.lock_owned().await);
-        turn
+    pub async fn turn(&self, entity: &EntityKey) -> Turn {
+        let waits = match self.enter(entity) {
+            Ok(turn) => return turn,
+            Err(waits) => waits,
+        };
+        // Whoever has the turn passes it on, unless there is nobody any more who could have it.
+        waits.await.unwrap_or(Turn(None))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<EntityKey, Queue>) -> T) -> T {
-        // The map is whole between any two calls, so a panic elsewhere does not spoil it.
-        act(&mut self.queues.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The turns of those entities that nobody is writing, without waiting for the others; where all of
+    /// them are being written, it waits for the first. So nobody waits while having a turn. As many as
+    /// entities.
+    pub async fn turns<'a>(
+        &self,
+        mut entities: impl Iterator<Item = &'a EntityKey> + Clone,
+    ) -> Vec<Option<Turn>> {
+        let mut turns: Vec<Option<Turn>> = {
+            let mut queues = self.queues();
+            let free = entities.clone().map(|entity| match queues.contains_key(entity) {
+                true => None,
+                false => Some(self.begin(&mut queues, entity)),
+            });
+            free.collect()
+        };
+        if let (Some(first), true) = (entities.next(), turns.iter().all(Option::is_none)) {
+            turns[0] = Some(self.turn(first).await);
+        }
+        turns
+    }
+
+    fn enter(&self, entity: &EntityKey) -> Result<Turn, oneshot::Receiver<Turn>> {
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(entity) else { return Ok(self.begin(&mut queues, entity)) };
+        let (turn, waits) = oneshot::channel();
+        queue.push_back(turn);
+        Err(waits)
+    }
+
+    fn begin(&self, queues: &mut Queues, entity: &EntityKey) -> Turn {
+        queues.insert(entity.clone(), VecDeque::new());
+        Turn(Some((self.clone(), entity.clone())))
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        // They are whole between any two calls, so a panic elsewhere does not spoil them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.guard = None;
-        self.locks.with(|queues| {
-            // Whoever waits holds the queue too; the last one out takes it down.
-            if queues.get(&self.entity).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-                queues.remove(&self.entity);
+        let mut ended = self.0.take();
+        while let Some((locks, entity)) = ended.take() {
+            let next = {
+                let mut queues = locks.queues();
+                let next = queues.get_mut(&entity).and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    queues.remove(&entity);
+                }
+                next
+            };
+            // One who gave up does not take it; one who gives up with the turn in hand drops it, and
+            // that is again here.
+            if let Some(next) = next
+                && let Err(mut refused) = next.send(Self(Some((locks, entity))))
+            {
+                ended = refused.0.take();
             }
-        });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::poll;
+    use tokio::pin;
+
     use super::*;
     use crate::domain::name::{EntityId, EntityType};
 
@@ -61,19 +103,68 @@ mod tests {
         EntityKey::new(EntityType::parse("t").unwrap(), EntityId::parse(id).unwrap())
     }
 
+    fn written(locks: &EntityLocks) -> usize {
+        locks.queues().len()
+    }
+
     #[tokio::test]
     async fn one_writer_of_an_entity_at_a_time_and_nothing_is_left_behind() {
         let locks = EntityLocks::default();
         let first = locks.turn(&key("1")).await;
-        let _other = locks.turn(&key("2")).await;
+        let other = locks.turn(&key("2")).await;
         {
             let entity = key("1");
-            let waiting = locks.turn(&entity);
-            tokio::pin!(waiting);
-            assert!(futures::poll!(&mut waiting).is_pending());
+            let (second, third) = (locks.turn(&entity), locks.turn(&entity));
+            pin!(second, third);
+            assert!(poll!(&mut second).is_pending());
+            assert!(poll!(&mut third).is_pending());
             drop(first);
-            assert!(futures::poll!(&mut waiting).is_ready());
+            assert!(poll!(&mut third).is_pending(), "in the order they came");
+            assert!(poll!(&mut second).is_ready());
+            assert!(poll!(&mut third).is_ready(), "the second is done");
         }
-        assert_eq!(locks.with(|queues| queues.len()), 1);
+        assert_eq!(written(&locks), 1);
+        drop(other);
+        assert_eq!(written(&locks), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_holds_up_nobody() {
+        let locks = EntityLocks::default();
+        let entity = key("1");
+        let first = locks.turn(&entity).await;
+        let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(locks.turn(&entity))).collect();
+        for turn in &mut waiting {
+            assert!(poll!(turn).is_pending());
+        }
+        let mut last = waiting.pop().unwrap();
+        let given = waiting.remove(0);
+        waiting.clear();
+        drop(first);
+        assert!(poll!(&mut last).is_pending(), "it was given to the first one of them");
+        drop(given);
+        assert!(poll!(&mut last).is_ready());
+        drop(last);
+        assert_eq!(written(&locks), 0);
+    }
+
+    #[tokio::test]
+    async fn of_several_those_are_had_that_nobody_writes_and_one_at_least() {
+        let locks = EntityLocks::default();
+        let (a, b, c) = (key("a"), key("b"), key("c"));
+        let held = locks.turn(&a).await;
+        let turns = locks.turns([&a, &b, &c].into_iter()).await;
+        assert_eq!(turns.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
+        let waits = locks.turns([&c, &a].into_iter());
+        pin!(waits);
+        assert!(poll!(&mut waits).is_pending());
+        drop(held);
+        assert!(poll!(&mut waits).is_pending(), "it waits for the first");
+        drop(turns);
+        let std::task::Poll::Ready(turns) = poll!(&mut waits) else { panic!("c is free") };
+        assert_eq!(turns.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+        drop(turns);
+        assert_eq!(written(&locks), 0);
+        assert!(locks.turns([].into_iter()).await.is_empty());
     }
 }

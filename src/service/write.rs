@@ -81,7 +81,7 @@ pub struct Written {
 }
 
 /// What a write is decided on at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Basis {
     /// What the store remembers, if it does.
     Recalled,

@@ -69,15 +69,12 @@ async fn sixteen_writers_in_two_processes() {
     contend(&[one.client.clone(), other.client.clone()]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_of_the_same_entities_lose_nothing() {
-    let redis = RedisServer::start(Durability::None);
-    let launches = [Launch::on_redis(&redis), Launch::on_redis(&redis)];
-    let (one, other) = tokio::join!(launches[0].start(), launches[1].start());
+/// Lets 8 writers write batches of the same entities, and single ones of them in between.
+async fn contend_in_batches(servers: &[Client]) {
     let schema = json!({"max_versions": 1000, "features": {"n": {"type": "int64"}}});
-    one.client.declare("counter", schema).await;
+    servers[0].declare("counter", schema).await;
     let writers = (0..8_u64).map(|writer| {
-        let client = if writer % 2 == 0 { one.client.clone() } else { other.client.clone() };
+        let client = servers[writer as usize % servers.len()].clone();
         tokio::spawn(async move {
             let mut acknowledged = Vec::new();
             for write in 0..5 {
@@ -88,8 +85,13 @@ async fn batches_of_the_same_entities_lose_nothing() {
                 assert_eq!(answer["written"], 10, "{answer}");
                 let results = answer["results"].as_array().expect("a list of results").clone();
                 acknowledged.extend(results.into_iter().map(|result| {
-                    (result["entity_id"].to_string(), result["version"].as_u64().expect("a version"))
+                    let id = result["entity_id"].as_str().expect("an id").to_owned();
+                    (id, result["version"].as_u64().expect("a version"))
                 }));
+                let id = (writer * 5 + write) % 10;
+                let written =
+                    client.write(&format!("counter/{id}"), json!({"n": 1000 + writer * 100 + write})).await;
+                acknowledged.push((id.to_string(), written["version"].as_u64().expect("a version")));
             }
             acknowledged
         })
@@ -103,7 +105,31 @@ async fn batches_of_the_same_entities_lose_nothing() {
     assert_eq!(versions.len(), 10);
     for (id, mut given) in versions {
         given.sort_unstable();
-        assert!(given.iter().copied().eq(1..=40), "{id}: {given:?}");
+        assert!(given.iter().copied().eq(1..=44), "{id}: {given:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_the_same_entities_lose_nothing() {
+    let redis = RedisServer::start(Durability::None);
+    let launches = [Launch::on_redis(&redis), Launch::on_redis(&redis)];
+    let (one, other) = tokio::join!(launches[0].start(), launches[1].start());
+    contend_in_batches(&[one.client.clone(), other.client.clone()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_of_one_process_wait_for_each_other_instead_of_colliding() {
+    for on in [On::Embedded, On::Redis] {
+        let server = on.server().await;
+        let conflicts = async || {
+            let text = server.get("/metrics").await.text();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix("feature_store_commit_conflicts_total "));
+            line.expect("the metric").to_owned()
+        };
+        let before = conflicts().await;
+        contend_in_batches(std::slice::from_ref(&server.client)).await;
+        assert_eq!(conflicts().await, before);
     }
 }
 
