@@ -6,17 +6,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::App;
-use super::answer::{Json, age};
+use super::answer::age;
 use super::extract::{JsonBody, NoCache, RawMembers, Text};
 use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::render;
 use super::schemas::{EntityIdsByType, FeaturesOfRow};
 use super::tables::{TableBytes, accepted};
-use super::values::{ByFeature, FeatureValue, ValueMetadata, by_feature};
+use super::values::{ByFeature, FeatureValue, ValueMetadata};
 use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
@@ -222,8 +222,10 @@ pub struct WriteBatchRow<'a> {
     ttl: Option<Ttl>,
 }
 
+// `render` writes it.
 /// What became of a batch of rows.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 #[schema(example = json!({"written": 1, "rejected": 1, "results": [
     {"entity_id": "1", "version": 4, "outcomes": {"price": "applied"}},
     {"entity_id": "2", "error": {"code": "validation_failed", "detail": "price: must be at least 0",
@@ -237,15 +239,13 @@ pub struct WriteBatchResponse<'a> {
 }
 
 /// What became of one row: its version and outcomes, or its error.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form of the answer, for the OpenAPI document")]
 pub struct WriteBatchResult<'a> {
     entity_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<Version>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, Outcome>>)]
     outcomes: Option<ByFeature<'a, Outcome>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<RowProblem>,
 }
 
@@ -271,31 +271,5 @@ pub async fn write_features_batch(State(app): State<App>, body: JsonBody) -> Res
     });
     let results =
         app.store.write_batch(&request.entity_type, rows.collect(), &origin, request.atomic).await?;
-    let written = results.iter().filter(|result| result.is_ok()).count();
-    let results: Vec<_> = ids.iter().zip(results).collect();
-    let body = WriteBatchResponse {
-        written,
-        rejected: results.len() - written,
-        results: results
-            .iter()
-            .map(|(entity_id, result)| {
-                let entity_id = entity_id.as_str();
-                match result {
-                    Ok(written) => WriteBatchResult {
-                        entity_id,
-                        version: Some(written.version),
-                        outcomes: Some(by_feature(written.outcomes.iter().map(|(name, o)| (name, *o)))),
-                        error: None,
-                    },
-                    Err(error) => WriteBatchResult {
-                        entity_id,
-                        version: None,
-                        outcomes: None,
-                        error: Some(Problem::of_row(error.clone())),
-                    },
-                }
-            })
-            .collect(),
-    };
-    Ok(Json(body).into_response())
+    Ok(render::written_rows(&ids, results)?.into_response())
 }

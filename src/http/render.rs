@@ -2,8 +2,9 @@
 //! reads are JSON already, kept by the near cache, and are only copied; and names need no escapes.
 //!
 //! [`ReadFeaturesResponse`](super::features::ReadFeaturesResponse),
-//! [`WriteFeaturesResponse`](super::features::WriteFeaturesResponse) and
-//! [`ReadBatchResponse`](super::batch::ReadBatchResponse) describe what is written here.
+//! [`WriteFeaturesResponse`](super::features::WriteFeaturesResponse),
+//! [`ReadBatchResponse`](super::batch::ReadBatchResponse) and
+//! [`WriteBatchResponse`](super::batch::WriteBatchResponse) describe what is written here.
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::domain::name::{EntityId, EntityKey};
 use crate::domain::record::Version;
 use crate::domain::view::{Answer, Status};
 use crate::service::answer::{Cell, EntityAnswer, ReadAnswer, TypeAnswer};
+use crate::service::batch::RowResult;
 use crate::service::write::Written;
 
 /// Answers in rows, in the order asked for.
@@ -45,14 +47,40 @@ pub fn row(read: &ReadAnswer<TypeAnswer>, metadata: bool) -> Result<JsonText, Pr
 pub fn written(entity: &EntityKey, written: &Written) -> Result<JsonText, Problem> {
     let mut json = Writer(Vec::with_capacity(192 + written.outcomes.len() * 32));
     json.start(entity.entity_type.as_str(), &entity.entity_id, written.version)?;
-    json.raw(b",\"outcomes\":{");
+    json.outcomes(written);
+    json.raw(b"}");
+    Ok(JsonText(json.0))
+}
+
+/// What became of the rows of a batch.
+pub fn written_rows(ids: &[EntityId], results: Vec<RowResult>) -> Result<JsonText, Problem> {
+    let written = results.iter().filter(|result| result.is_ok()).count();
+    let cells: usize = results.iter().flatten().map(|written| written.outcomes.len() + 3).sum();
+    let mut json = Writer(Vec::with_capacity(64 + cells * 24));
+    json.raw(b"{\"written\":");
+    json.value(&written)?;
+    json.raw(b",\"rejected\":");
+    json.value(&(results.len() - written))?;
+    json.raw(b",\"results\":[");
     let mut separator = Separator::default();
-    for (name, outcome) in &written.outcomes {
+    for (entity_id, result) in ids.iter().zip(results) {
         separator.write(&mut json);
-        json.name(name.as_str());
-        json.word(outcome.as_str());
+        json.raw(b"{\"entity_id\":");
+        json.value(entity_id)?;
+        match result {
+            Ok(written) => {
+                json.raw(b",\"version\":");
+                json.value(&written.version)?;
+                json.outcomes(&written);
+            }
+            Err(error) => {
+                json.raw(b",\"error\":");
+                json.value(&Problem::of_row(error))?;
+            }
+        }
+        json.raw(b"}");
     }
-    json.raw(b"}}");
+    json.raw(b"]}");
     Ok(JsonText(json.0))
 }
 
@@ -131,6 +159,17 @@ impl Writer {
         self.value(entity_id)?;
         self.raw(b",\"version\":");
         self.value(&version)
+    }
+
+    fn outcomes(&mut self, written: &Written) {
+        self.raw(b",\"outcomes\":{");
+        let mut separator = Separator::default();
+        for (name, outcome) in &written.outcomes {
+            separator.write(self);
+            self.name(name.as_str());
+            self.word(outcome.as_str());
+        }
+        self.raw(b"}");
     }
 
     fn row<T>(

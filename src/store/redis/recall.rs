@@ -6,6 +6,8 @@
 //! written anew, but not from one whose server lost its last writes and was given as many others: so
 //! everything is forgotten when a connection breaks.
 
+use std::sync::Arc;
+
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -19,20 +21,21 @@ const BYTES: u64 = 16 << 20;
 /// An entity of more than this is not remembered.
 const LARGE: usize = 16 << 10;
 
-pub(super) struct Recall(Cache<EntityKey, Written, ByBytes, foldhash::fast::RandomState>);
+pub(super) struct Recall(Cache<EntityKey, Arc<Written>, ByBytes, foldhash::fast::RandomState>);
 
-#[derive(Clone)]
 struct Written {
     generation: u64,
     head: Head,
-    features: Vec<(FeatureName, Option<Current>)>,
+    features: Vec<Remembered>,
 }
+
+type Remembered = (FeatureName, Option<Current>);
 
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<EntityKey, Written> for ByBytes {
-    fn weight(&self, entity: &EntityKey, written: &Written) -> u64 {
+impl Weighter<EntityKey, Arc<Written>> for ByBytes {
+    fn weight(&self, entity: &EntityKey, written: &Arc<Written>) -> u64 {
         (entity.entity_id.as_str().len() + 128 + written.bytes()) as u64
     }
 }
@@ -48,12 +51,13 @@ impl Written {
             self.features.iter().filter_map(|(_, current)| Some(heap(current.as_ref()?))).sum();
         size_of_val(self.features.as_slice()) + values
     }
+}
 
-    fn position(&self, feature: &FeatureName, guess: usize) -> Option<usize> {
-        match self.features.get(guess) {
-            Some((name, _)) if name == feature => Some(guess),
-            _ => self.features.iter().position(|(name, _)| name == feature),
-        }
+/// Where a feature is, most often at `guess`.
+fn position(features: &[Remembered], feature: &FeatureName, guess: usize) -> Option<usize> {
+    match features.get(guess) {
+        Some((name, _)) if name == feature => Some(guess),
+        _ => features.iter().position(|(name, _)| name == feature),
     }
 }
 
@@ -70,11 +74,11 @@ impl Recall {
             return None;
         }
         let written = self.0.get(load.entity).filter(|written| written.generation == generation)?;
-        let of = |(guess, (name, _)): (usize, &(FeatureName, _))| {
-            let place = written.position(name, guess)?;
-            Some(FeatureRecords { current: written.features[place].1.clone(), history: None })
-        };
-        let features = load.features.iter().enumerate().map(of).collect::<Option<_>>()?;
+        let mut features = Vec::with_capacity(load.features.len());
+        for (guess, (name, _)) in load.features.iter().enumerate() {
+            let place = position(&written.features, name, guess)?;
+            features.push(FeatureRecords { current: written.features[place].1.clone(), history: None });
+        }
         Some(EntityRecords { head: Some(written.head), features })
     }
 
@@ -84,21 +88,25 @@ impl Recall {
             let written = self.0.get(&commit.entity)?;
             (written.generation == generation && written.head == expected).then_some(written)
         });
-        let features = before.map_or_else(Vec::new, |written| written.features);
-        let mut written = Written { generation, head: commit.head, features };
-        for (guess, change) in commit.changes.iter().enumerate() {
+        let mut features = Vec::with_capacity(commit.changes.len());
+        for change in &commit.changes {
             let current = match &change.current {
                 CurrentChange::Keep => continue,
                 CurrentChange::Set(current) => Some(current.clone()),
                 CurrentChange::Erase => None,
             };
-            match written.position(&change.feature, guess) {
-                Some(place) => written.features[place].1 = current,
-                None => written.features.push((change.feature.clone(), current)),
+            features.push((change.feature.clone(), current));
+        }
+        let changed = features.len();
+        let known = before.iter().flat_map(|before| before.features.iter().enumerate());
+        for (guess, (feature, current)) in known {
+            if position(&features[..changed], feature, guess).is_none() {
+                features.push((feature.clone(), current.clone()));
             }
         }
+        let written = Written { generation, head: commit.head, features };
         if written.bytes() <= LARGE {
-            self.0.insert(commit.entity.clone(), written);
+            self.0.insert(commit.entity.clone(), Arc::new(written));
         } else {
             self.forget(&commit.entity);
         }
