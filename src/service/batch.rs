@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
 
 use super::FeatureStore;
 use super::embeddings::Lookup;
@@ -26,6 +28,8 @@ use crate::trace;
 /// So often an entity is tried together with others before it is taken by itself. The first repetitions may
 /// be for want of history, or since what was remembered is not so any more.
 const ATTEMPTS_TOGETHER: u32 = 4;
+/// So long a batch takes turns with others at what they share. Later it tries all that is left at once.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What became of one row of a batch.
 pub type RowResult = Result<Written, ServiceError>;
@@ -252,14 +256,23 @@ impl FeatureStore {
         embeddings: &mut Lookup<'_>,
         results: &mut [Option<RowResult>],
     ) -> Result<(), ServiceError> {
+        let deadline = Instant::now() + PATIENCE;
         while !groups.is_empty() {
-            let turns = self.locks.turns(groups.iter().map(|group| &group.entity)).await;
-            let (mut now, mut later) = (Vec::with_capacity(groups.len()), Vec::new());
-            for (group, turn) in groups.into_iter().zip(&turns) {
-                if turn.is_some() { now.push(group) } else { later.push(group) }
+            let began = Instant::now();
+            let turns = if began < deadline {
+                let turns = self.locks.turns(groups.iter().map(|group| &group.entity));
+                timeout_at(deadline.into(), turns).await.ok().flatten()
+            } else {
+                None
+            };
+            let mut later = Vec::new();
+            if let Some(turns) = &turns {
+                let mut turns = turns.iter().map(Option::is_some);
+                later = groups.extract_if(.., |_| turns.next() == Some(false)).collect();
             }
-            let again = self.commit_together(entity_type, now, stamp, embeddings, results).await?;
+            let again = self.commit_together(entity_type, groups, stamp, embeddings, results).await?;
             drop(turns);
+            self.locks.took(began.elapsed());
             for group in again {
                 if group.attempts < ATTEMPTS_TOGETHER {
                     later.push(group);
@@ -272,8 +285,7 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// One attempt to commit groups, whose entities nobody else in this process is writing. Gives those that
-    /// are not settled.
+    /// One attempt to commit groups. Gives those that are not settled.
     async fn commit_together(
         &self,
         entity_type: &SharedEntityType,
@@ -288,7 +300,19 @@ impl FeatureStore {
         };
         let recalled: Vec<Option<EntityRecords>> = groups.iter().map(recall).collect();
         let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
-        let mut loaded = self.load_groups(unknown.map(|(group, _)| group), false).await?.into_iter();
+        let loaded = match self.load_groups(unknown.map(|(group, _)| group), false).await {
+            Ok(loaded) => loaded,
+            // The rows that are stored have to be told from the others.
+            Err(error) if results.iter().flatten().any(Result::is_ok) => {
+                for group in groups {
+                    let failed = group.rows.iter().map(|_| Err(error.clone())).collect();
+                    self.settle(entity_type, group, failed, results);
+                }
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut loaded = loaded.into_iter();
         let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
         let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
         let mut again: Vec<Group> = Vec::new();

@@ -1,16 +1,29 @@
 //! Writes to one entity inside one process queue up instead of colliding.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use foldhash::HashMap;
 use tokio::sync::oneshot;
 
 use crate::domain::name::EntityKey;
 
+/// Where turns last longer than this, several of them are not taken: the store has more to do than it can.
+/// Whoever collides instead has to load, and loads are what is refused then.
+const SLOW: Duration = Duration::from_millis(50);
+
 /// The entities that are being written right now, with those who wait to write them.
 #[derive(Clone, Default)]
-pub struct EntityLocks(Arc<Mutex<Queues>>);
+pub struct EntityLocks(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    queues: Mutex<Queues>,
+    /// Whether what was done last, with several turns or none, took long.
+    is_slow: AtomicBool,
+}
 
 type Queues = HashMap<EntityKey, VecDeque<oneshot::Sender<Turn>>>;
 
@@ -30,11 +43,14 @@ impl EntityLocks {
 
     /// The turns of those entities that nobody is writing, without waiting for the others; where all of
     /// them are being written, it waits for the first. So nobody waits while having a turn. As many as
-    /// entities.
+    /// entities; `None` where turns last too long.
     pub async fn turns<'a>(
         &self,
         mut entities: impl Iterator<Item = &'a EntityKey> + Clone,
-    ) -> Vec<Option<Turn>> {
+    ) -> Option<Vec<Option<Turn>>> {
+        if self.0.is_slow.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut turns: Vec<Option<Turn>> = {
             let mut queues = self.queues();
             let free = entities.clone().map(|entity| match queues.contains_key(entity) {
@@ -46,7 +62,12 @@ impl EntityLocks {
         if let (Some(first), true) = (entities.next(), turns.iter().all(Option::is_none)) {
             turns[0] = Some(self.turn(first).await);
         }
-        turns
+        Some(turns)
+    }
+
+    /// How long something took that is done with several turns, or without where turns last too long.
+    pub fn took(&self, time: Duration) {
+        self.0.is_slow.store(time > SLOW, Ordering::Relaxed);
     }
 
     fn enter(&self, entity: &EntityKey) -> Result<Turn, oneshot::Receiver<Turn>> {
@@ -64,7 +85,7 @@ impl EntityLocks {
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
         // They are whole between any two calls, so a panic elsewhere does not spoil them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +174,7 @@ mod tests {
         let locks = EntityLocks::default();
         let (a, b, c) = (key("a"), key("b"), key("c"));
         let held = locks.turn(&a).await;
-        let turns = locks.turns([&a, &b, &c].into_iter()).await;
+        let turns = locks.turns([&a, &b, &c].into_iter()).await.unwrap();
         assert_eq!(turns.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
         let waits = locks.turns([&c, &a].into_iter());
         pin!(waits);
@@ -161,10 +182,14 @@ mod tests {
         drop(held);
         assert!(poll!(&mut waits).is_pending(), "it waits for the first");
         drop(turns);
-        let std::task::Poll::Ready(turns) = poll!(&mut waits) else { panic!("c is free") };
+        let std::task::Poll::Ready(Some(turns)) = poll!(&mut waits) else { panic!("c is free") };
         assert_eq!(turns.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
         drop(turns);
         assert_eq!(written(&locks), 0);
-        assert!(locks.turns([].into_iter()).await.is_empty());
+        assert!(locks.turns([].into_iter()).await.unwrap().is_empty());
+        locks.took(SLOW * 2);
+        assert!(locks.turns([&a].into_iter()).await.is_none());
+        locks.took(SLOW / 2);
+        assert!(locks.turns([&a].into_iter()).await.is_some());
     }
 }
