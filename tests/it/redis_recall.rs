@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::redis_process::{Durability, RedisServer};
+use crate::redis_process::{Durability, RedisServer, eventually};
 use crate::server_process::Launch;
 
 /// How often an entity was loaded.
@@ -93,4 +93,37 @@ async fn nothing_is_answered_from_memory() {
         assert_eq!(one.client.send(if_match("2")).await.ok()["version"], 3);
         other.client.delete("/v1/entities/product/1").await.no_content();
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_half_way_says_which_rows_are_stored() {
+    let redis = RedisServer::start(Durability::None);
+    let launch = Launch::on_redis(&redis);
+    let (one, other) = (launch.start().await, launch.start().await);
+    let rows = |ids: &[&str], n: u64| {
+        let rows: Vec<Value> =
+            ids.iter().map(|id| json!({"entity_id": id, "features": {"n": n, "m": n}})).collect();
+        json!({"entity_type": "product", "rows": rows})
+    };
+    one.client.post("/v1/features/write", &rows(&["a", "b"], 1)).await.ok();
+    other.client.post("/v1/features/write", &rows(&["b"], 2)).await.ok();
+    // Nobody may load any more. Of `a` nothing has to be loaded; of `b`, this is found out at the commit.
+    redis.cli(&["ACL", "SETUSER", "default", "-hmget", "-hgetall"]);
+    let answer = one.client.post("/v1/features/write", &rows(&["a", "b"], 3)).await.ok();
+    assert_eq!((&answer["written"], &answer["rejected"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(answer["results"][0]["version"], 2);
+    assert_eq!(answer["results"][1]["error"]["code"], "store_unavailable", "{answer}");
+    // Where nothing is stored, the failure is the answer.
+    one.client.post("/v1/features/write", &rows(&["b"], 4)).await.problem(503, "store_unavailable");
+    redis.cli(&["ACL", "SETUSER", "default", "+@all"]);
+    eventually("the server to see that", || async {
+        (one.client.get_features("product/a", "names=n").await.status == 200).then_some(())
+    })
+    .await;
+    for (entity, version, n) in [("product/a", 2, 3), ("product/b", 2, 2)] {
+        let read = one.client.read(entity, "names=n").await;
+        assert_eq!((&read["version"], &read["features"]["n"]), (&json!(version), &json!(n)));
+    }
+    let answer = one.client.post("/v1/features/write", &rows(&["b"], 4)).await.ok();
+    assert_eq!(answer["results"][0]["version"], 3);
 }
