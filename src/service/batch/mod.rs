@@ -1,35 +1,27 @@
 //! Writing many entities of one type: every row stands alone, or all are checked before any is
 //! stored.
 
+mod commit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::time::timeout_at;
+use std::time::Instant;
 
 use super::FeatureStore;
 use super::embeddings::Lookup;
 use super::error::ServiceError;
 use super::rows::{CheckedRow, Row};
-use super::write::{
-    Basis, DraftedRow, Origin, Precondition, Undrafted, Written, back_off, may_be_refused, names, wanted,
-};
-use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
+use super::write::{Basis, DraftedRow, Origin, Undrafted, Written, may_be_refused, names, wanted};
+use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{EmbeddingRequest, RawInputs};
 use crate::domain::draft::{Draft, FeatureEvent, Stamp};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Kind;
-use crate::domain::record::{Commit, EntityRecords};
+use crate::domain::record::EntityRecords;
 use crate::domain::value::FeatureType;
 use crate::monitor;
-use crate::store::{CommitOutcome, Load};
+use crate::store::Load;
 use crate::trace;
-
-/// So often an entity is tried together with others before it is taken by itself. The first repetitions may
-/// be for want of history, or since what was remembered is not so any more.
-const ATTEMPTS_TOGETHER: u32 = 4;
-/// So long a batch takes turns with others at what they share. Later it tries all that is left at once.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What became of one row of a batch.
 pub type RowResult = Result<Written, ServiceError>;
@@ -244,167 +236,6 @@ impl FeatureStore {
             }
         }
         Ok((draft, results))
-    }
-
-    /// Two round trips for all groups together, unless other writes of this process are at some of their
-    /// entities: those come after these. What another process overtook goes again.
-    async fn commit_groups(
-        &self,
-        entity_type: &SharedEntityType,
-        mut groups: Vec<Group>,
-        stamp: &Stamp,
-        embeddings: &mut Lookup<'_>,
-        results: &mut [Option<RowResult>],
-    ) -> Result<(), ServiceError> {
-        let deadline = Instant::now() + PATIENCE;
-        while !groups.is_empty() {
-            let began = Instant::now();
-            let turns = if began < deadline {
-                let turns = self.locks.turns(groups.iter().map(|group| &group.entity));
-                timeout_at(deadline.into(), turns).await.ok().flatten()
-            } else {
-                None
-            };
-            let mut later = Vec::new();
-            if let Some(turns) = &turns {
-                let mut turns = turns.iter().map(Option::is_some);
-                later = groups.extract_if(.., |_| turns.next() == Some(false)).collect();
-            }
-            let again = self.commit_together(entity_type, groups, stamp, embeddings, results).await?;
-            drop(turns);
-            self.locks.took(began.elapsed());
-            for group in again {
-                if group.attempts < ATTEMPTS_TOGETHER {
-                    later.push(group);
-                } else {
-                    self.commit_alone(entity_type, group, stamp, results).await;
-                }
-            }
-            groups = later;
-        }
-        Ok(())
-    }
-
-    /// One attempt to commit groups. Gives those that are not settled.
-    async fn commit_together(
-        &self,
-        entity_type: &SharedEntityType,
-        groups: Vec<Group>,
-        stamp: &Stamp,
-        embeddings: &mut Lookup<'_>,
-        results: &mut [Option<RowResult>],
-    ) -> Result<Vec<Group>, ServiceError> {
-        let recall = |group: &Group| match group.basis {
-            Basis::Recalled => self.store.recall(&group.load()),
-            Basis::Loaded | Basis::WithHistory => None,
-        };
-        let recalled: Vec<Option<EntityRecords>> = groups.iter().map(recall).collect();
-        let unknown = groups.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
-        let loaded = match self.load_groups(unknown.map(|(group, _)| group), false).await {
-            Ok(loaded) => loaded,
-            // The rows that are stored have to be told from the others.
-            Err(error) if results.iter().flatten().any(Result::is_ok) => {
-                for group in groups {
-                    let failed = group.rows.iter().map(|_| Err(error.clone())).collect();
-                    self.settle(entity_type, group, failed, results);
-                }
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
-        let mut loaded = loaded.into_iter();
-        let mut commits: Vec<Commit> = Vec::with_capacity(groups.len());
-        let mut drafted: Vec<(Group, Drafted)> = Vec::with_capacity(groups.len());
-        let mut again: Vec<Group> = Vec::new();
-        let mut missing: Vec<EmbeddingRequest> = Vec::new();
-        for (group, recalled) in groups.into_iter().zip(recalled) {
-            let is_recalled = recalled.is_some();
-            let Some(records) = recalled.or_else(|| loaded.next()) else {
-                return Err(ServiceError::Internal("the store answered no load".to_owned()));
-            };
-            match self.draft_group(entity_type, &group, records, embeddings, stamp) {
-                Ok((draft, outcomes)) => match draft.into_commit(self.settings.history_ttl) {
-                    Some(commit) => {
-                        commits.push(commit);
-                        drafted.push((group, outcomes));
-                    }
-                    // Unchanged, if it is still what it was.
-                    None if is_recalled => again.push(group.again(Basis::Loaded)),
-                    None => self.settle(entity_type, group, outcomes, results),
-                },
-                Err(Undrafted::NeedsHistory) => again.push(group.again(Basis::WithHistory)),
-                Err(Undrafted::NeedsEmbeddings(requests)) => {
-                    missing.extend(requests);
-                    again.push(group.again(Basis::Loaded));
-                }
-                Err(Undrafted::Refused(error)) => {
-                    let refused = group.rows.iter().map(|_| Err(error.clone())).collect();
-                    self.settle(entity_type, group, refused, results);
-                }
-            }
-        }
-        let mut overtaken = None;
-        let committed = if commits.is_empty() { Vec::new() } else { self.store.commit(&commits).await };
-        for ((group, outcomes), committed) in drafted.into_iter().zip(committed) {
-            match committed {
-                Ok(CommitOutcome::Committed) => self.settle(entity_type, group, outcomes, results),
-                Ok(CommitOutcome::Conflict) => {
-                    self.meters.conflict();
-                    overtaken = overtaken.max(Some(group.attempts));
-                    again.push(group.again(Basis::Loaded));
-                }
-                Err(error) => {
-                    let failed = outcomes.iter().map(|_| Err(error.clone().into())).collect();
-                    self.settle(entity_type, group, failed, results);
-                }
-            }
-        }
-        if !missing.is_empty() {
-            fetch(embeddings, missing).await?;
-        }
-        if let Some(attempt) = overtaken {
-            back_off(attempt).await;
-        }
-        Ok(again)
-    }
-
-    /// As single writes are committed.
-    async fn commit_alone(
-        &self,
-        entity_type: &SharedEntityType,
-        group: Group,
-        stamp: &Stamp,
-        results: &mut [Option<RowResult>],
-    ) {
-        let features = &group.shape.features;
-        let committed = self
-            .commit_loop(&group.entity, Precondition::None, features, group.basis, |loaded, embeddings| {
-                self.draft_group(entity_type, &group, loaded, embeddings, stamp)
-            })
-            .await;
-        let outcomes = match committed {
-            Ok(outcomes) => outcomes,
-            Err(error) => group.rows.iter().map(|_| Err(error.clone())).collect(),
-        };
-        self.settle(entity_type, group, outcomes, results);
-    }
-
-    fn settle(
-        &self,
-        entity_type: &SharedEntityType,
-        group: Group,
-        outcomes: Drafted,
-        results: &mut [Option<RowResult>],
-    ) {
-        let now = self.clock.now();
-        for ((row, events), outcome) in group.rows.into_iter().zip(outcomes) {
-            results[row] = Some(outcome.map(|row| {
-                let event = events.iter().find_map(|event| event.event_timestamp).unwrap_or(now);
-                let written = row.into_written(events);
-                self.meters.wrote(entity_type, &written.outcomes, Some(event), now);
-                written
-            }));
-        }
     }
 }
 
