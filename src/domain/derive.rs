@@ -94,6 +94,8 @@ pub enum Embedding {
     Fetch,
     /// It cannot be had, and why.
     Failed(String),
+    /// The function asks for more than it may, and how much that is.
+    Refused(String),
 }
 
 /// A text whose embedding an evaluation needs and did not have.

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 
 use crate::domain::derive::{Embedding, EmbeddingRequest, Embeddings};
 
-/// So many rounds of fetching one write may need: functions may build a text from an embedding.
-pub(super) const FETCH_ROUNDS: usize = 4;
+/// So often an evaluation is begun anew for want of embeddings: functions may build a text from an
+/// embedding, or ask for more texts than go at once.
+const FETCH_ROUNDS: usize = 4;
 
 /// A source of embeddings.
 ///
@@ -39,15 +40,28 @@ impl<'a> Lookup<'a> {
         Self { provider, fetched: HashMap::new(), rounds: 0 }
     }
 
-    /// Fetches what an evaluation was missing; `false` after too many rounds.
-    pub async fn fetch(&mut self, requests: Vec<EmbeddingRequest>) -> bool {
+    /// Fetches what an evaluation was missing.
+    pub async fn fetch(&mut self, mut requests: Vec<EmbeddingRequest>) {
         self.rounds += 1;
-        if self.rounds > FETCH_ROUNDS {
-            return false;
-        }
+        requests.sort_unstable();
+        requests.dedup();
         let results = self.provider.fetch(&requests).await;
         self.fetched.extend(requests.into_iter().zip(results));
-        true
+    }
+
+    /// What is evaluated next is something else than before.
+    pub fn begin(&mut self) {
+        self.rounds = 0;
+    }
+
+    /// What becomes of a text that has not been fetched.
+    fn missing(&self) -> Embedding {
+        if self.rounds < FETCH_ROUNDS {
+            return Embedding::Fetch;
+        }
+        Embedding::Refused(format!(
+            "embeddings were fetched for it {FETCH_ROUNDS} times, and it asks for others"
+        ))
     }
 }
 
@@ -57,12 +71,12 @@ impl Embeddings for Lookup<'_> {
             return Embedding::Here(embedding);
         }
         if self.fetched.is_empty() {
-            return Embedding::Fetch;
+            return self.missing();
         }
         match self.fetched.get(&EmbeddingRequest { text: text.to_owned(), dimension }) {
             Some(Ok(embedding)) => Embedding::Here(embedding.clone()),
             Some(Err(reason)) => Embedding::Failed(reason.clone()),
-            None => Embedding::Fetch,
+            None => self.missing(),
         }
     }
 }

@@ -266,8 +266,7 @@ impl FeatureStore {
         let Some(derivations) = &columns.entity_type.derivations else { return Ok(()) };
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         loop {
-            let mut missing = match complete(columns, entities, requests, derivations.as_ref(), &embeddings)?
-            {
+            let missing = match complete(columns, entities, requests, derivations.as_ref(), &embeddings)? {
                 Completed::All(completed) => {
                     for (entity, answers) in entities.iter_mut().zip(completed) {
                         entity.answers = answers;
@@ -276,11 +275,7 @@ impl FeatureStore {
                 }
                 Completed::Missing(missing) => missing,
             };
-            missing.sort_unstable();
-            missing.dedup();
-            if !embeddings.fetch(missing).await {
-                return Err(ServiceError::Internal("embeddings are asked for without end".to_owned()));
-            }
+            embeddings.fetch(missing).await;
         }
     }
 

@@ -244,7 +244,7 @@ impl FeatureStore {
         basis: Basis,
         decide: impl Fn(EntityRecords, &Lookup<'_>) -> Result<(Draft, T), Undrafted>,
     ) -> Result<T, ServiceError> {
-        let _turn = self.locks.turn(entity).await;
+        let mut turn = self.locks.turn(entity).await;
         let mut embeddings = Lookup::new(&*self.embedding_provider);
         // What is decided on what is remembered counts if it is committed, and is forgotten otherwise.
         if basis == Basis::Recalled
@@ -259,10 +259,15 @@ impl FeatureStore {
             }
         }
         let mut history = basis == Basis::WithHistory;
+        let mut decided_on = None;
         let mut attempt = 0;
         while attempt < COMMIT_ATTEMPTS {
             let loaded = self.load_one(entity, features, history).await?;
-            precondition.check(loaded.head.map_or(0, |head| head.version))?;
+            let version = loaded.head.map_or(0, |head| head.version);
+            precondition.check(version)?;
+            if decided_on.replace(version) != Some(version) {
+                embeddings.begin();
+            }
             let (draft, outcome) = match decide(loaded, &embeddings) {
                 Ok(decided) => decided,
                 Err(Undrafted::Refused(error)) => return Err(error),
@@ -274,11 +279,11 @@ impl FeatureStore {
                     return Err(ServiceError::Internal(format!("the history of {entity} was not loaded")));
                 }
                 Err(Undrafted::NeedsEmbeddings(requests)) => {
-                    if !embeddings.fetch(requests).await {
-                        return Err(ServiceError::Internal(
-                            "embeddings are asked for without end".to_owned(),
-                        ));
-                    }
+                    // Others need not wait for the provider.
+                    drop(turn);
+                    embeddings.fetch(requests).await;
+                    turn = self.locks.turn(entity).await;
+                    attempt += 1;
                     continue;
                 }
             };
@@ -319,13 +324,7 @@ impl FeatureStore {
                 Err(Undrafted::NeedsHistory) => {
                     return Err(ServiceError::Internal(format!("the history of {entity} was not loaded")));
                 }
-                Err(Undrafted::NeedsEmbeddings(requests)) => {
-                    if !embeddings.fetch(requests).await {
-                        return Err(ServiceError::Internal(
-                            "embeddings are asked for without end".to_owned(),
-                        ));
-                    }
-                }
+                Err(Undrafted::NeedsEmbeddings(requests)) => embeddings.fetch(requests).await,
             }
         }
     }

@@ -108,6 +108,7 @@ fn embed(m: &mut Machine<'_>, a: &[Val]) -> Result<Val, Stop> {
             Err(Fault::new(ErrorKind::Provider, message))
         }
         Embedding::Failed(reason) => Err(Fault::new(ErrorKind::Provider, reason)),
+        Embedding::Refused(reason) => Err(Fault::failed(reason)),
         Embedding::Fetch => {
             let request = EmbeddingRequest { text: text.to_owned(), dimension };
             if !m.missing.contains(&request) {

@@ -110,6 +110,10 @@ A provider that is away, or answers another dimension or numbers that are not fi
 writer's fault: the write is refused with 503 and nothing is stored, unless the feature says
 `on_error: skip`. Nothing is ever stored in place of an embedding.
 
+A function may make a text out of embeddings, and embed that: it is evaluated anew with what was
+fetched for it, up to 4 times with up to 64 texts each. One that asks for more than that has failed
+(`computation_failed`). While embeddings are fetched, nobody else waits to write the same entity.
+
 ## Testing
 
 `tests` in the schema hold functions against examples: `inputs` by name (`now`, too), and what to

@@ -13,7 +13,10 @@ use feature_store::config::{Config, EmbeddingChoice};
 use feature_store::domain::time::Span;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
+use crate::client::{expected, violations};
+use crate::redis_process::eventually;
 use crate::server_process::Launch;
 use crate::test_server::{On, TestServer};
 
@@ -26,6 +29,8 @@ enum Mood {
     /// Fails so often first.
     FailsFirst(usize, u16),
     Hangs,
+    /// Answers when it is let.
+    Waits,
     WrongDimension,
     NotFinite,
     Null,
@@ -39,6 +44,13 @@ struct Stub {
     mood: Mood,
     requests: AtomicUsize,
     texts: AtomicUsize,
+    let_go: Semaphore,
+}
+
+impl Stub {
+    fn new(mood: Mood) -> Arc<Self> {
+        Arc::new(Self { mood, requests: 0.into(), texts: 0.into(), let_go: Semaphore::new(0) })
+    }
 }
 
 async fn embeddings(
@@ -68,6 +80,7 @@ async fn embeddings(
         }
         Mood::FailsFirst(..) => {}
         Mood::Hangs => std::future::pending().await,
+        Mood::Waits => drop(stub.let_go.acquire().await.expect("it is open")),
         Mood::WrongDimension => data[0]["embedding"] = json!([1.0, 2.0]),
         Mood::NotFinite => {
             // JSON has no NaN; a number beyond float32 is as bad.
@@ -112,8 +125,7 @@ impl axum::serve::Listener for TlsListener {
 }
 
 async fn tls_stub() -> (Arc<Stub>, String, String) {
-    let stub =
-        Arc::new(Stub { mood: Mood::Right, requests: AtomicUsize::new(0), texts: AtomicUsize::new(0) });
+    let stub = Stub::new(Mood::Right);
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -132,7 +144,7 @@ async fn tls_stub() -> (Arc<Stub>, String, String) {
 }
 
 async fn stub(mood: Mood) -> (Arc<Stub>, String) {
-    let stub = Arc::new(Stub { mood, requests: AtomicUsize::new(0), texts: AtomicUsize::new(0) });
+    let stub = Stub::new(mood);
     let router = router(&stub);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -191,6 +203,19 @@ async fn embeddings_are_fetched_in_batches_and_kept() {
         let requests = stub.requests.load(Ordering::SeqCst) - before;
         // The vector of an entity that has `other` already is asked for with the others.
         assert_eq!(requests, 3, "five texts");
+        // So are those of one entity.
+        let before = stub.texts.load(Ordering::SeqCst);
+        let rows: Vec<Value> = (0..12)
+            .map(|n| {
+                let features = json!({"text": "y".repeat(30 + n)});
+                json!({"entity_id": "many", "features": features, "event_timestamp": server.time(n as i64 - 60)})
+            })
+            .collect();
+        let answer =
+            server.post("/v1/features/write", &json!({"entity_type": "item", "rows": rows})).await.ok();
+        assert_eq!(answer["written"], 12, "{answer:#}");
+        assert_eq!(stub.texts.load(Ordering::SeqCst) - before, 12);
+        assert_eq!(server.read("item/many", "names=vector").await["features"]["vector"][0], json!(41.0));
     }
 }
 
@@ -203,6 +228,86 @@ async fn a_provider_that_recovers_is_asked_again() {
         server.write("item/1", json!({"text": "abc"})).await;
         assert_eq!(stub.requests.load(Ordering::SeqCst), 3);
     }
+}
+
+/// Neither a single write nor a batch keeps the others from an entity while it waits for an embedding.
+#[tokio::test]
+async fn a_provider_that_is_waited_for_holds_up_nobody_else() {
+    let (stub, url) = stub(Mood::Waits).await;
+    let server = Arc::new(server(&url).await);
+    let mut schema = schema("fail");
+    schema["features"]["price"] = json!({"type": "float64"});
+    server.declare("item", schema).await;
+    let single = ("/v1/entities/item/1/features", json!({"features": {"text": "abc"}}));
+    let rows = json!([{"entity_id": "2", "features": {"text": "abcdef"}}]);
+    let batch = ("/v1/features/write", json!({"entity_type": "item", "rows": rows}));
+    let mut waiting = Vec::new();
+    for (path, body) in [single, batch] {
+        let asked = stub.requests.load(Ordering::SeqCst);
+        let server = server.clone();
+        waiting.push(tokio::spawn(async move { server.post(path, &body).await }));
+        eventually("the provider is asked", || async {
+            (stub.requests.load(Ordering::SeqCst) > asked).then_some(())
+        })
+        .await;
+    }
+    for id in ["1", "2"] {
+        server.write(&format!("item/{id}"), json!({"price": 1.5})).await;
+        let rows = json!([{"entity_id": id, "features": {"price": 2.5}}]);
+        let batch = json!({"entity_type": "item", "rows": rows});
+        assert_eq!(server.post("/v1/features/write", &batch).await.ok()["written"], 1);
+    }
+    assert!(waiting.iter().all(|write| !write.is_finished()));
+    stub.let_go.add_permits(100);
+    for write in waiting {
+        write.await.expect("it ends").ok();
+    }
+    for (id, length) in [("1", 3.0), ("2", 6.0)] {
+        let read = server.read(&format!("item/{id}"), "names=price,vector").await;
+        assert_eq!(read["features"], json!({"price": 2.5, "vector": [length, 0.5, -1.0, 2.0]}));
+    }
+}
+
+/// A text may be made of embeddings, but not without end; who asks is told which function does.
+#[tokio::test]
+async fn a_function_that_asks_again_and_again_is_refused() {
+    let (_, url) = stub(Mood::Right).await;
+    let server = server(&url).await;
+    let deep = |on_error: &str| {
+        let computed = json!({"function": "deep", "on_error": on_error});
+        json!({
+            "features": {
+                "text": {"type": "string"}, "more": {"type": "int64"}, "price": {"type": "float64"},
+                "vector": {"type": "embedding", "dimension": 4, "computed": computed},
+            },
+            "transformations": "def deep(text, more):\n    for i in range(more):\n        text += str(embed(text)[0])\n    return embed(text)\n",
+        })
+    };
+    server.declare("item", deep("fail")).await;
+    let features = |text: &str, more: u32| json!({"text": text, "more": more});
+    server.write("item/1", features("a", 3)).await;
+    assert_eq!(server.read("item/1", "names=vector").await["features"]["vector"][0], json!(10.0));
+    let refused = server.post_features("item/2", &json!({"features": features("b", 30)})).await;
+    let problem = refused.problem(422, "validation_failed");
+    assert_eq!(violations(&problem["errors"]), expected(&[("vector", "computation_failed")]));
+    let message = problem["errors"][0]["message"].as_str().expect("a message");
+    assert!(message.contains("deep (line 3") && message.contains("fetched for it 4 times"), "{message}");
+    let rows = json!([
+        {"entity_id": "3", "features": {"price": 1.5}},
+        {"entity_id": "4", "features": features("c", 30)},
+        {"entity_id": "5", "features": features("d", 3)},
+    ]);
+    let mut batch = json!({"entity_type": "item", "rows": rows, "atomic": true});
+    let problem = server.post("/v1/features/write", &batch).await.problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["row"], 1, "{problem}");
+    server.get_features("item/3", "").await.problem(404, "entity_not_found");
+    batch["atomic"] = json!(false);
+    let answer = server.post("/v1/features/write", &batch).await.ok();
+    assert_eq!((&answer["written"], &answer["rejected"]), (&json!(2), &json!(1)), "{answer}");
+    assert_eq!(answer["results"][1]["error"]["errors"][0]["code"], "computation_failed");
+    server.put("/v1/entity-types/item", &deep("skip")).await.ok();
+    let written = server.post_features("item/4", &json!({"features": features("e", 30)})).await.ok();
+    assert_eq!(written["outcomes"], json!({"text": "applied", "more": "applied", "vector": "skipped"}));
 }
 
 /// The write is refused and nothing is kept; or it is kept without the embedding.

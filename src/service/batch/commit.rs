@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::{Drafted, Group, RowResult, fetch};
+use super::{Drafted, Group, RowResult};
 use crate::domain::compiled::SharedEntityType;
 use crate::domain::derive::EmbeddingRequest;
 use crate::domain::draft::Stamp;
@@ -55,16 +55,15 @@ impl FeatureStore {
                 let mut turns = turns.iter().map(Option::is_some);
                 later = groups.extract_if(.., |_| turns.next() == Some(false)).collect();
             }
+            // Some groups begin when others are under way: how often one was fetched for is counted when it
+            // is alone.
+            embeddings.begin();
             let Left { again, missing } =
                 self.commit_together(entity_type, groups, stamp, embeddings, results).await?;
             drop(turns);
             self.locks.took(began.elapsed());
-            if !missing.is_empty()
-                && let Err(error) = fetch(embeddings, missing).await
-            {
-                self.refuse(entity_type, again, error, results)?;
-                groups = later;
-                continue;
+            if !missing.is_empty() {
+                embeddings.fetch(missing).await;
             }
             for group in again {
                 if group.attempts < ATTEMPTS_TOGETHER {

@@ -13,7 +13,7 @@ use super::error::ServiceError;
 use super::rows::{CheckedRow, Row};
 use super::write::{Basis, DraftedRow, Origin, Undrafted, Written, may_be_refused, names, wanted};
 use crate::domain::compiled::CompiledEntityType;
-use crate::domain::derive::{EmbeddingRequest, RawInputs};
+use crate::domain::derive::RawInputs;
 use crate::domain::draft::{Draft, FeatureEvent, Stamp};
 use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Kind;
@@ -184,7 +184,7 @@ impl FeatureStore {
                 }
             }
             if !missing.is_empty() {
-                fetch(embeddings, missing).await?;
+                embeddings.fetch(missing).await;
                 continue;
             }
             return if violations.is_empty() {
@@ -221,6 +221,7 @@ impl FeatureStore {
         let mut draft = Draft::new(group.entity.clone(), &group.shape.names, loaded, stamp.now);
         let mut results = Vec::with_capacity(group.rows.len());
         let may_be_refused = may_be_refused(entity_type);
+        let mut missing = Vec::new();
         for (_, events) in &group.rows {
             // A row that is refused half-way must not leave its half behind.
             let before = may_be_refused.then(|| draft.clone());
@@ -232,20 +233,13 @@ impl FeatureStore {
                         draft = before;
                     }
                 }
-                Err(undecided) => return Err(undecided),
+                // What the rows after it need is fetched with it.
+                Err(Undrafted::NeedsEmbeddings(requests)) => missing.extend(requests),
+                Err(Undrafted::NeedsHistory) => return Err(Undrafted::NeedsHistory),
             }
         }
-        Ok((draft, results))
+        if missing.is_empty() { Ok((draft, results)) } else { Err(Undrafted::NeedsEmbeddings(missing)) }
     }
-}
-
-async fn fetch(embeddings: &mut Lookup<'_>, mut requests: Vec<EmbeddingRequest>) -> Result<(), ServiceError> {
-    requests.sort_unstable();
-    requests.dedup();
-    if embeddings.fetch(requests).await {
-        return Ok(());
-    }
-    Err(ServiceError::Internal("embeddings are asked for without end".to_owned()))
 }
 
 fn refuse_if_any(checked: &[CheckedRow]) -> Result<(), ServiceError> {
