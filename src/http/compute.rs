@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use super::App;
 use super::answer::{ETag, Json};
 use super::extract::{EntityPath, IfMatch, JsonBody, Path, Query, RawMembers};
 use super::features::origin;
+use super::jobs::Accepted;
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use super::schemas::{FeaturesToWrite, VersionMatch};
 use super::values::{ByFeature, FeatureValue, by_feature};
@@ -22,7 +23,6 @@ use crate::domain::record::Version;
 use crate::domain::time::{Timestamp, Ttl};
 use crate::domain::value::Value;
 use crate::service::compute::Compute;
-use crate::service::jobs::Job;
 use crate::service::rows::Row;
 
 /// Raw data to compute features from.
@@ -177,22 +177,13 @@ pub async fn compute_features(
     post, path = "/v1/entity-types/{entity_type}/recompute",
     operation_id = "recompute_features", tag = "computation",
     params(("entity_type" = EntityType, Path, description = "The entity type", example = "product")),
-    responses((status = 202, description = "Started", body = Job, headers(("Location" = String, description = "The job"))), ChangeProblems)
+    responses(Accepted, ChangeProblems)
 )]
 pub async fn recompute_features(
     State(app): State<App>,
     Path(name): Path<EntityType>,
-) -> Result<Response, Problem> {
-    let job = app.store.start_recompute(&name).await?;
-    Ok(accepted(&job))
-}
-
-/// The answer to a request that started a job.
-pub fn accepted(job: &Job) -> Response {
-    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
-    let mut response = (location, Json(job)).into_response();
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
+) -> Result<Accepted, Problem> {
+    Ok(Accepted(app.store.start_recompute(&name).await?))
 }
 
 /// In which form the graph is wanted.

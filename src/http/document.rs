@@ -67,12 +67,11 @@ fn add_examples(operation: &mut Operation) {
     }
     let Some(example) = examples::response(id) else { return };
     for (status, response) in &mut operation.responses.responses {
-        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+        // What is accepted rather than answered becomes a job, which has an example of its own.
+        if let (true, RefOr::T(response)) = (status.starts_with('2') && status != "202", response) {
             let json =
                 response.content.iter_mut().filter(|(media_type, _)| *media_type == "application/json");
-            // What is accepted rather than answered becomes a job.
-            let example = if status == "202" { &examples::job() } else { &example };
-            json.for_each(|(_, content)| add_example(content, example));
+            json.for_each(|(_, content)| add_example(content, &example));
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn response(operation_id: &str) -> Option<Value> {
             version
         }
         "list_jobs" => json!({"jobs": [job()]}),
-        "get_job" | "cancel_job" | "recompute_features" | "undo_run" => job(),
+        "get_job" | "cancel_job" => job(),
         "get_health" => {
             json!({"status": "healthy", "warnings": [],
                 "checks": [{"name": "store", "status": "pass", "message": "answered within 0.2 ms"}], "version": "0.1.0", "started_at": "2026-01-02T03:00:00Z",
@@ -163,8 +163,8 @@ fn version_of_price(version: u64, price: f64) -> Value {
         "written_at": "2026-01-02T03:04:06Z", "provenance": provenance()})
 }
 
-/// What is asked for and not done yet.
-pub fn job() -> Value {
+/// A job that is done.
+fn job() -> Value {
     json!({"id": "6f1c9a7e2b3d4c5f", "kind": "recompute", "subject": "product", "state": "succeeded",
         "created_at": "2026-01-02T03:04:05Z", "started_at": "2026-01-02T03:04:05Z",
         "finished_at": "2026-01-02T03:04:07Z", "updated_at": "2026-01-02T03:04:07Z",

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
 use serde::Deserialize;
@@ -10,17 +10,16 @@ use serde::Deserialize;
 use super::App;
 use super::extract::{JsonBody, Path, Query};
 use super::features::retracted;
-use super::jobs::{accepted, prefers_async};
+use super::jobs::{Accepted, prefers_async};
 use super::problem::{Problem, ReadProblems, TableProblems};
 use super::schemas::FeatureNames;
 use super::tables::{
-    BrokenOff, FormatName, IncludeColumn, TableBytes, beside, beside_of_query, streamed, wanted,
+    BrokenOff, FormatName, IncludeColumn, TableAnswer, beside, beside_of_query, streamed, wanted,
 };
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::time::{Span, Timestamp};
 use crate::service::export::{Batches, ExportRequest};
 use crate::service::frame::Beside;
-use crate::service::jobs::Job;
 use crate::service::selection::{Selection, split_names};
 use crate::table::Format;
 use crate::table::write::Writer;
@@ -88,18 +87,7 @@ pub enum Order {
     operation_id = "export_features", tag = "training",
     params(("Prefer" = Option<String>, Header, description = "`respond-async`: as `async` in the body", example = "respond-async")),
     request_body = inline(ExportFeaturesRequest),
-    responses((status = 200, description = "The table", content(
-        (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
-        (TableBytes = "application/vnd.apache.parquet"),
-        (TableBytes = "application/vnd.apache.arrow.stream"),
-        (TableBytes = "text/csv"),
-        (TableBytes = "application/x-ndjson"),
-    )), (status = 202, description = "The job that makes a file", body = Job,
-        headers(("Location" = String, description = "Where to ask for the job")),
-        example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "export", "subject": "product", "state": "queued",
-            "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
-            "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
-            "errors": [], "error": null})), TableProblems)
+    responses(TableAnswer, Accepted, TableProblems)
 )]
 pub async fn export_features(
     State(app): State<App>,
@@ -122,7 +110,7 @@ pub async fn export_features(
         ordered: request.order == Some(Order::EntityId),
     };
     if in_background {
-        return Ok(accepted(app.store.export_to_file(request, format).await?));
+        return Ok(Accepted(app.store.export_to_file(request, format).await?).into_response());
     }
     answer(&app, request, format).await
 }
@@ -169,13 +157,7 @@ pub struct ExportQuery {
     get, path = "/v1/entity-types/{entity_type}/export",
     operation_id = "export_entity_type", tag = "training",
     params(("entity_type" = EntityType, Path, description = "The entity type", example = "product"), ExportQuery),
-    responses((status = 200, description = "The table", content(
-        (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
-        (TableBytes = "application/vnd.apache.parquet"),
-        (TableBytes = "application/vnd.apache.arrow.stream"),
-        (TableBytes = "text/csv"),
-        (TableBytes = "application/x-ndjson"),
-    )), (status = 406, description = "Accept names no format of tables.", body = Problem, content_type = "application/problem+json"), ReadProblems)
+    responses(TableAnswer, (status = 406, description = "Accept names no format of tables.", body = Problem, content_type = "application/problem+json"), ReadProblems)
 )]
 pub async fn export_entity_type(
     State(app): State<App>,

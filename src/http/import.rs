@@ -12,17 +12,17 @@ use super::App;
 use super::answer::Json;
 use super::extract::Query;
 use super::features::origin;
-use super::jobs::prefers_async;
+use super::import_told;
+use super::jobs::{Accepted, prefers_async};
 use super::problem::{ChangeProblems, Code, Problem};
 use super::tables::accepted;
 use super::upload::{self, spool};
-use super::{import_told, jobs};
 use crate::domain::name::EntityType;
 use crate::domain::time::Ttl;
 use crate::logs;
 use crate::service::error::ServiceError;
 use crate::service::import::{Counts, Import, ImportError, ImportFailed, Nulls, Rejection, Report, Tally};
-use crate::service::jobs::{Job, Progress};
+use crate::service::jobs::Progress;
 use crate::table::Format;
 use crate::table::given::Unit;
 use crate::table::read::{ReadError, Source};
@@ -220,12 +220,7 @@ pub struct ImportResponse {
             (String = "application/x-ndjson",
                 example = "{\"progress\":{\"rows\":1000,\"written\":990,\"unchanged\":8,\"late\":2,\"empty\":0,\"rejected\":0}}\n"),
         )),
-        (status = 202, description = "The job that imports them", body = Job,
-            headers(("Location" = String, description = "Where to ask for the job")),
-            example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "import", "subject": "product", "state": "queued",
-                "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
-                "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
-                "errors": [], "error": null})),
+        Accepted,
         ChangeProblems
     )
 )]
@@ -300,7 +295,7 @@ async fn start_job(app: &App, import: Import, format: Format, body: Body) -> Res
         }
     };
     let job = app.store.jobs().start("import", entity_type.as_str(), work).await?;
-    Ok(jobs::accepted(job))
+    Ok(Accepted(job).into_response())
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Problem> {

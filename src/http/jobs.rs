@@ -12,7 +12,7 @@ use super::App;
 use super::answer::Json;
 use super::extract::Path;
 use super::problem::{ChangeProblems, Problem, ReadProblems};
-use super::tables::{BrokenOff, TableBytes, streamed};
+use super::tables::{BrokenOff, TableAnswer, streamed};
 use crate::service::export_file::ExportFile;
 use crate::service::jobs::Job;
 
@@ -28,9 +28,23 @@ pub fn prefers_async(headers: &HeaderMap) -> bool {
 }
 
 /// The answer of whoever started a job.
-pub fn accepted(job: Job) -> Response {
-    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
-    (StatusCode::ACCEPTED, location, Json(job)).into_response()
+#[derive(utoipa::IntoResponses)]
+#[response(
+    status = 202, description = "The job, which has been started",
+    headers(("Location" = String, description = "Where to ask for the job")),
+    example = json!({"id": "6f1c9a7e2b3d4c5f", "kind": "import", "subject": "product", "state": "queued",
+        "created_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null,
+        "updated_at": "2026-01-02T03:04:05Z", "processed": 0, "changed": 0, "failed": 0, "rate": 0,
+        "errors": [], "error": null})
+)]
+pub struct Accepted(pub Job);
+
+impl IntoResponse for Accepted {
+    fn into_response(self) -> Response {
+        let Self(job) = self;
+        let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
+        (StatusCode::ACCEPTED, location, Json(job)).into_response()
+    }
 }
 
 /// Jobs, the newest first.
@@ -78,13 +92,7 @@ pub async fn get_job(State(app): State<App>, Path(path): Path<JobPath>) -> Resul
     get, path = "/v1/jobs/{id}/result",
     operation_id = "get_job_result", tag = "jobs",
     params(("id" = String, Path, description = "The job", example = "6f1c9a7e2b3d4c5f")),
-    responses((status = 200, description = "The table", content(
-        (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
-        (TableBytes = "application/vnd.apache.parquet"),
-        (TableBytes = "application/vnd.apache.arrow.stream"),
-        (TableBytes = "text/csv"),
-        (TableBytes = "application/x-ndjson"),
-    )), ReadProblems)
+    responses(TableAnswer, ReadProblems)
 )]
 pub async fn get_job_result(State(app): State<App>, Path(path): Path<JobPath>) -> Result<Response, Problem> {
     let ExportFile { file, bytes, format, subject } = app.store.export_file(&path.id).await?;

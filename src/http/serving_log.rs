@@ -10,7 +10,7 @@ use super::export;
 use super::extract::{Path, Query};
 use super::feature_services::ServicePath;
 use super::problem::{Problem, ReadProblems};
-use super::tables::{FormatName, TableBytes, wanted};
+use super::tables::{FormatName, TableAnswer, wanted};
 use crate::domain::name::FeatureServiceRef;
 use crate::domain::time::Timestamp;
 use crate::service::serving_log::export::{LogInclude, LogRequest};
@@ -46,13 +46,7 @@ pub struct ServingLogQuery {
     get, path = "/v1/feature-services/{name}/serving-log",
     operation_id = "export_serving_log", tag = "training",
     params(("name" = FeatureServiceRef, Path, description = "The feature service, as `ranking` (its latest version) or `ranking@2`", example = "ranking"), ServingLogQuery),
-    responses((status = 200, description = "The table", content(
-        (Vec<std::collections::BTreeMap<String, serde_json::Value>> = "application/json"),
-        (TableBytes = "application/vnd.apache.parquet"),
-        (TableBytes = "application/vnd.apache.arrow.stream"),
-        (TableBytes = "text/csv"),
-        (TableBytes = "application/x-ndjson"),
-    )), (status = 406, description = "Accept names no format of tables.", body = Problem, content_type = "application/problem+json"), ReadProblems)
+    responses(TableAnswer, (status = 406, description = "Accept names no format of tables.", body = Problem, content_type = "application/problem+json"), ReadProblems)
 )]
 pub async fn export_serving_log(
     State(app): State<App>,

@@ -1,6 +1,7 @@
 //! Tables as answers: which format a client wants, and how one is sent while it is made.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use futures::Stream;
 use serde::Deserialize;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::openapi::{self, Content, KnownFormat, Ref, RefOr, ResponseBuilder, Schema, SchemaFormat};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{Code, Problem};
 use crate::service::frame::Beside;
@@ -161,6 +162,24 @@ impl PartialSchema for TableBytes {
 impl ToSchema for TableBytes {
     fn name() -> Cow<'static, str> {
         "TableBytes".into()
+    }
+}
+
+/// A table in any format, in the OpenAPI document.
+pub struct TableAnswer;
+
+impl IntoResponses for TableAnswer {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let rows = utoipa::schema!(Vec<BTreeMap<String, serde_json::Value>>);
+        let mut answer = ResponseBuilder::new()
+            .description("The table")
+            .content("application/json", Content::new(Some(rows)));
+        for format in [Format::Parquet, Format::Arrow, Format::Csv, Format::Ndjson] {
+            let bytes = Ref::from_schema_name(TableBytes::name());
+            let media_type = format.media_type().split(';').next().unwrap_or_default();
+            answer = answer.content(media_type, Content::new(Some(bytes)));
+        }
+        BTreeMap::from([("200".to_owned(), answer.build().into())])
     }
 }
 

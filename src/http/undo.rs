@@ -1,19 +1,17 @@
 //! Undoing what a run wrote.
 
 use axum::extract::State;
-use axum::response::Response;
 use serde::Deserialize;
 
 use super::App;
-use super::compute::accepted;
 use super::extract::{JsonBody, Path};
 use super::features::origin;
+use super::jobs::Accepted;
 use super::problem::{ChangeProblems, Problem};
 use crate::domain::draft::undo::WithoutPast;
 use crate::domain::name::{EntityType, FeatureName};
 use crate::domain::provenance::RunNote;
 use crate::domain::time::Timestamp;
-use crate::service::jobs::Job;
 use crate::service::undo::UndoRequest;
 use crate::service::write::Origin;
 
@@ -77,13 +75,13 @@ pub enum NotRestorable {
     operation_id = "undo_run", tag = "history",
     params(("entity_type" = EntityType, Path, description = "The entity type", example = "product")),
     request_body = inline(UndoRunRequest),
-    responses((status = 202, description = "Started", body = Job, headers(("Location" = String, description = "The job"))), ChangeProblems)
+    responses(Accepted, ChangeProblems)
 )]
 pub async fn undo_run(
     State(app): State<App>,
     Path(name): Path<EntityType>,
     body: JsonBody,
-) -> Result<Response, Problem> {
+) -> Result<Accepted, Problem> {
     let request: UndoRunRequest = body.parse()?;
     let now = app.store.now();
     let Origin { run_id, source, .. } = origin(request.source, request.run_id, None)?;
@@ -113,5 +111,5 @@ pub async fn undo_run(
         reason: request.reason,
         dry_run: request.dry_run,
     };
-    Ok(accepted(&app.store.start_undo(&name, undo).await?))
+    Ok(Accepted(app.store.start_undo(&name, undo).await?))
 }
