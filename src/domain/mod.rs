@@ -17,6 +17,7 @@ pub mod provenance;
 pub mod record;
 pub mod schema;
 pub mod time;
+pub mod unique;
 pub mod value;
 mod varint;
 pub mod view;

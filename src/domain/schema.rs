@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::name::{EntityType, FeatureName};
 use super::time::{Span, Timestamp, Ttl};
 use super::value::TypeName;
-use super::whole;
+use super::{unique, whole};
 
 /// What happens to a feature that the schema does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -44,10 +44,11 @@ pub struct EntityTypeSchema {
     /// `false`: no history is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versioning: Option<bool>,
+    #[serde(deserialize_with = "unique::map")]
     pub features: IndexMap<FeatureName, FeatureSchema>,
     /// Inputs of computed features that are given when they are computed and not kept. For a
     /// feature computed on read they come from the request's context.
-    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    #[serde(deserialize_with = "unique::map", skip_serializing_if = "IndexMap::is_empty")]
     pub raw_inputs: IndexMap<FeatureName, RawInput>,
     /// The functions of computed features, in Starlark, a dialect of Python. A function's
     /// parameters are its inputs: the names of features and raw inputs.

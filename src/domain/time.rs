@@ -5,13 +5,13 @@ use std::ops::Add;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A point in time: microseconds since 1970-01-01T00:00:00Z, years 0000 to 9999.
+/// A point in time: microseconds since 1970-01-01T00:00:00Z, from year 0000 to 9999-12-30T22:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 /// Why a text is not a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an RFC 3339 time such as 2026-01-02T03:04:05Z (years 0000 to 9999)")]
+#[error("{0:?} is not an RFC 3339 time such as 2026-01-02T03:04:05Z, from year 0000 to 9999-12-30T22:00:00Z")]
 pub struct TimestampError(String);
 
 impl Timestamp {

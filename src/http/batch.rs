@@ -21,6 +21,7 @@ use crate::domain::draft::Outcome;
 use crate::domain::name::{EntityId, EntityType, FeatureServiceRef};
 use crate::domain::record::Version;
 use crate::domain::time::{Span, Timestamp, Ttl};
+use crate::domain::unique;
 use crate::domain::value::Value;
 use crate::domain::view::Status;
 use crate::logs;
@@ -38,6 +39,7 @@ use crate::table::write::{WriteError, Writer};
 #[schema(example = json!({"entities": {"product": ["1", "2"]}, "features": ["product.price"], "include": ["metadata"], "layout": "rows"}))]
 pub struct ReadBatchRequest<'a> {
     /// Entity ids by entity type.
+    #[serde(deserialize_with = "unique::map")]
     #[schema(value_type = EntityIdsByType)]
     entities: IndexMap<EntityType, Vec<EntityId>>,
     /// Features as `product.price`, or `price` where only one entity type is read.

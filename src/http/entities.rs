@@ -49,7 +49,8 @@ pub async fn list_entities(
     Path(entity_type): Path<EntityType>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListEntitiesResponse>, Problem> {
-    let limit = query.limit.unwrap_or(100);
+    let most = app.store.settings().limits.max_page_size;
+    let limit = query.limit.unwrap_or(most.min(100));
     let page = app.store.list_entities(&entity_type, query.cursor.as_deref(), limit).await?;
     Ok(Json(ListEntitiesResponse {
         entity_type: entity_type.to_string(),

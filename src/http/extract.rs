@@ -164,6 +164,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
 }
 
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    refuse_encoded(request.headers())?;
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             let detail = "the body is larger than max_body_bytes allows";
@@ -172,6 +173,17 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
         rejection if TooSlow::is_cause_of(&rejection) => Problem::late_body(),
         _ => Problem::invalid("the body could not be read to its end"),
     })
+}
+
+/// Bodies come as they are.
+pub fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let detail = "the body must come without Content-Encoding: it is not decompressed";
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidRequest, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
@@ -210,7 +222,19 @@ fn parse_yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut writer = serde_json::Serializer::new(&mut json);
     serde_transcode::transcode(yaml_serde::Deserializer::from_slice(bytes), &mut writer)
         .map_err(|error| Problem::invalid(format!("the body is not YAML that JSON could say: {error}")))?;
-    parse_json(&json)
+    parse_json(&json).map_err(without_position)
+}
+
+/// Of a document that went by way of another, which nobody has seen.
+fn without_position(mut problem: Problem) -> Problem {
+    fn cut(text: &mut String) {
+        if let Some(end) = text.rfind(" at line ") {
+            text.truncate(end);
+        }
+    }
+    cut(&mut problem.detail);
+    problem.errors.iter_mut().for_each(|violation| cut(&mut violation.message));
+    problem
 }
 
 /// Reads a document as the API would read it from a body; the error says where it fails.

@@ -113,8 +113,8 @@ pub async fn list_versions(
     Query(query): Query<VersionsQuery>,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::from(path);
-    let limit = query.limit.unwrap_or(100);
     let most = app.store.settings().limits.max_page_size;
+    let limit = query.limit.unwrap_or(most.min(100));
     if !(1..=most).contains(&limit) {
         return Err(Problem::invalid(format!("limit must be from 1 to {most}")));
     }

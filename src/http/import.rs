@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::Json;
-use super::extract::Query;
+use super::extract::{Query, refuse_encoded};
 use super::features::origin;
 use super::import_told;
 use super::jobs::{Accepted, prefers_async};
@@ -229,6 +229,7 @@ pub async fn import_features(
     Query(params): Query<ImportParams>,
     request: Request,
 ) -> Result<Response, Problem> {
+    refuse_encoded(request.headers())?;
     let format = format(request.headers())?;
     let in_background = params.in_background || prefers_async(request.headers());
     let is_told = accepted(request.headers()) == Some(Format::Ndjson);

@@ -238,13 +238,14 @@ pub fn routers(app: App, limits: RequestLimits, doors: Doors) -> Routers {
 
 /// Pages of these origins may speak to the server; `None` where there are none.
 fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
-    const ASKED: [HeaderName; 7] = [
+    const ASKED: [HeaderName; 8] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::ACCEPT,
         header::IF_MATCH,
         header::CACHE_CONTROL,
         HeaderName::from_static(gate::API_KEY),
+        HeaderName::from_static("prefer"),
         HeaderName::from_static("x-request-id"),
     ];
     const ANSWERED: [HeaderName; 5] = [

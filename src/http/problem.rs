@@ -181,7 +181,9 @@ impl From<ServiceError> for Problem {
             ServiceError::UnknownEntityType(_) => {
                 Self::new(StatusCode::NOT_FOUND, Code::UnknownEntityType, detail)
             }
-            ServiceError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, Code::Forbidden, detail),
+            ServiceError::Forbidden(_) | ServiceError::ForbiddenToSome => {
+                Self::new(StatusCode::FORBIDDEN, Code::Forbidden, detail)
+            }
             ServiceError::UnknownFeatures(violations) => {
                 Self::new(StatusCode::BAD_REQUEST, Code::UnknownFeature, detail).with_errors(violations)
             }

@@ -23,6 +23,7 @@ use super::tables::{
 use super::values::FeatureValue;
 use crate::domain::name::{EntityType, FeatureServiceRef};
 use crate::domain::time::Span;
+use crate::domain::unique;
 use crate::service::selection::{BatchSelection, split_names};
 use crate::service::training::{TrainingRequest, TrainingSet};
 use crate::table::read::{ReadError, Source};
@@ -44,7 +45,7 @@ pub struct TrainingSetRequest<'a> {
     spine: JsonSpine<'a>,
     /// The column that holds the ids of each entity type. A type that is not here has its ids in a
     /// column of its own name with `_id` behind it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique::map")]
     #[schema(value_type = ColumnByEntityType)]
     entity_columns: IndexMap<EntityType, String>,
     /// The column that holds the time of each row (default `event_timestamp`).
@@ -75,7 +76,7 @@ pub struct TrainingSetRequest<'a> {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonSpine<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "unique::map")]
     #[schema(value_type = BTreeMap<String, Vec<FeatureValue>>)]
     columns: IndexMap<Cow<'a, str>, Vec<&'a RawValue>>,
 }

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::FeatureStore;
 use super::error::{ServiceError, StoreError};
+use super::principal::permit_everything;
 use crate::store::Backup;
 
 /// The store to copy, and whose turn it is: a copy keeps the store from using freed pages again, so
@@ -42,6 +43,7 @@ impl RunningBackup {
 impl FeatureStore {
     /// Begins a backup of everything that is stored now.
     pub async fn backup(&self) -> Result<RunningBackup, ServiceError> {
+        permit_everything()?;
         let Some(backups) = &self.backups else {
             let text = "the store is Redis, which makes its own backups: copy its append-only file or a snapshot (BGSAVE)";
             return Err(ServiceError::InvalidRequest(text.to_owned()));

@@ -19,6 +19,9 @@ pub enum ServiceError {
     /// The key that was shown is for other entity types.
     #[error("this key does not allow the entity type {0}")]
     Forbidden(EntityType),
+    /// The key that was shown is for some entity types, and this is of all of them.
+    #[error("this is of all entity types, and this key allows some of them only")]
+    ForbiddenToSome,
     /// Names that no schema knows.
     #[error("{}", summary(.0))]
     UnknownFeatures(Vec<Violation>),

@@ -72,6 +72,10 @@ impl FeatureStore {
     pub async fn export(self: &Arc<Self>, request: ExportRequest) -> Result<Export, ServiceError> {
         let mut columns = self.columns(&request.entity_type, &request.selection).await?;
         if request.history {
+            if request.max_age.is_some() {
+                let text = "history tells every version, however old: leave max_age out";
+                return Err(ServiceError::InvalidRequest(text.to_owned()));
+            }
             columns = with_history(&columns, &request.selection)?;
         }
         let walk = match request.entity_ids {

@@ -175,7 +175,7 @@ impl FeatureStore {
         });
         Ok(Lineage {
             used_by_features: used_by_features.collect(),
-            used_by_services: self.registry.snapshot().services_that_read(&entity.entity_type, Some(feature)),
+            used_by_services: self.registry.snapshot().readers_in_sight(&entity.entity_type, feature),
             feature_type: named.fields().first().map_or(FeatureType::Json, |(_, feature_type)| *feature_type),
             current,
             history: records.history.clone().unwrap_or_default(),

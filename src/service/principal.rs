@@ -88,6 +88,11 @@ pub fn permit(entity_type: &EntityType) -> Result<(), ServiceError> {
     if may_use(entity_type) { Ok(()) } else { Err(ServiceError::Forbidden(entity_type.clone())) }
 }
 
+/// Refuses what is of all entity types to whoever may use some of them only.
+pub fn permit_everything() -> Result<(), ServiceError> {
+    if is_restricted() { Err(ServiceError::ForbiddenToSome) } else { Ok(()) }
+}
+
 /// As [`permit`], for every entity type that features belong to.
 pub fn permit_all(features: &[FeatureRef]) -> Result<(), ServiceError> {
     features.iter().try_for_each(|feature| permit(&feature.entity_type))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::compile::compile;
+use super::principal::permit_service;
 use crate::domain::compiled::{Defaults, SharedEntityType};
 use crate::domain::feature_service::FeatureService;
 use crate::domain::name::{EntityType, FeatureName, FeatureServiceName, FeatureServiceRef};
@@ -71,16 +72,13 @@ impl Snapshot {
 
     /// The feature services that read a feature, each with the version that does.
     pub fn services_that_read(&self, entity_type: &EntityType, feature: Option<&FeatureName>) -> Vec<String> {
-        let versions = self
-            .feature_services
-            .values()
-            .flat_map(|service| service.versions.iter().map(|version| (&service.name, version)));
-        let readers = versions.filter(|(_, version)| {
-            version.spec.features.iter().any(|reference| {
-                reference.entity_type == *entity_type && feature.is_none_or(|name| reference.feature == *name)
-            })
-        });
-        readers.map(|(name, version)| format!("{name}@{}", version.version)).collect()
+        readers(self.feature_services.values(), entity_type, feature)
+    }
+
+    /// As [`Self::services_that_read`], those alone that whoever asks may use.
+    pub fn readers_in_sight(&self, entity_type: &EntityType, feature: &FeatureName) -> Vec<String> {
+        let in_sight = self.feature_services.values().filter(|service| permit_service(service).is_ok());
+        readers(in_sight, entity_type, Some(feature))
     }
 
     /// Whether a reference such as `ranking@2` is known here.
@@ -88,6 +86,22 @@ impl Snapshot {
         self.feature_service(&reference.name)
             .is_some_and(|service| service.version(reference.version).is_some())
     }
+}
+
+/// The versions of feature services that read an entity type, or a feature of it.
+fn readers<'a>(
+    services: impl Iterator<Item = &'a Arc<FeatureService>>,
+    entity_type: &EntityType,
+    feature: Option<&FeatureName>,
+) -> Vec<String> {
+    let versions =
+        services.flat_map(|service| service.versions.iter().map(|version| (&service.name, version)));
+    let readers = versions.filter(|(_, version)| {
+        version.spec.features.iter().any(|reference| {
+            reference.entity_type == *entity_type && feature.is_none_or(|name| reference.feature == *name)
+        })
+    });
+    readers.map(|(name, version)| format!("{name}@{}", version.version)).collect()
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(document: &'a Document) -> Result<T, StoreError> {

@@ -17,7 +17,7 @@ use arrow_schema::{DataType, Field, TimeUnit};
 use serde_json::value::RawValue;
 
 use super::columns::is_json;
-use super::read::infer::{boolean, fraction, whole};
+use super::read::infer::{boolean, fraction, unsigned, whole};
 use super::read::{Cells, ReadError};
 use crate::domain::given::Given;
 use crate::domain::time::Timestamp;
@@ -247,7 +247,7 @@ impl Column {
             Content::Float64(values) => float(values.value(row)),
             Content::Time(counts, unit) => match unit.timestamp(counts.value(row)) {
                 Some(at) => typed(Value::Timestamp(at)),
-                None => unusable("is a time outside of the years 0000 to 9999"),
+                None => unusable("is a time not from year 0000 to 9999-12-30T22:00:00Z"),
             },
             Content::String(texts) => match wanted {
                 FeatureType::Json | FeatureType::Embedding { .. } => json(texts.value(row)),
@@ -322,7 +322,7 @@ impl Column {
                 let text = texts.value(row);
                 let parsed = match text.as_bytes().first() {
                     Some(b'"') => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
-                    _ => whole(text).map(|_| Cow::Borrowed(text)),
+                    _ => (whole(text).is_some() || unsigned(text).is_some()).then_some(Cow::Borrowed(text)),
                 };
                 parsed.ok_or_else(|| "the entity id is neither a text nor a whole number".to_owned())
             }
@@ -336,7 +336,7 @@ impl Column {
         let count = |number: i64| {
             let unit = unit.ok_or("is a number: say of what with timestamp_unit")?;
             let at = unit.timestamp(number);
-            at.map(Some).ok_or_else(|| "is outside of the years 0000 to 9999".to_owned())
+            at.map(Some).ok_or_else(|| "is not from year 0000 to 9999-12-30T22:00:00Z".to_owned())
         };
         if self.is_null(row) {
             return Ok(None);
@@ -346,7 +346,7 @@ impl Column {
             Content::Nothing => Ok(None),
             Content::Time(counts, unit) => {
                 let at = unit.timestamp(counts.value(row));
-                at.map(Some).ok_or_else(|| "is outside of the years 0000 to 9999".to_owned())
+                at.map(Some).ok_or_else(|| "is not from year 0000 to 9999-12-30T22:00:00Z".to_owned())
             }
             Content::Int64(numbers) => count(numbers.value(row)),
             Content::String(texts) => parse(texts.value(row)),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    UInt64Array,
 };
-use arrow_schema::{Field, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use serde_json::value::RawValue;
 
 use super::columns::field;
@@ -38,7 +39,19 @@ fn typed(name: &str, values: &[&RawValue]) -> (Field, ArrayRef) {
     // A fraction makes numbers of all of them, though it be 1.0.
     let whole = values.iter().all(|json| !json.get().contains(['.', 'e', 'E']));
     let types = [FeatureType::Boolean, FeatureType::Int64, FeatureType::Float64, FeatureType::String];
+    let unsigned = |json: &&RawValue| match json.get() {
+        "null" => Some(None),
+        digits => digits.parse::<u64>().ok().map(Some),
+    };
     for of_type in types.into_iter().filter(|of_type| whole || *of_type != FeatureType::Int64) {
+        // What is no int64 may be a uint64 yet, as ids often are.
+        if of_type == FeatureType::Float64
+            && whole
+            && let Some(numbers) = values.iter().map(unsigned).collect::<Option<UInt64Array>>()
+            && arrow_array::Array::null_count(&numbers) < values.len()
+        {
+            return (Field::new(name, DataType::UInt64, true), Arc::new(numbers));
+        }
         if let Some(values) = parse(of_type) {
             let array: ArrayRef = match of_type {
                 FeatureType::Boolean => Arc::new(values.iter().map(boolean).collect::<BooleanArray>()),
@@ -75,8 +88,6 @@ fn text(value: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_schema::DataType;
-
     use super::*;
     use crate::table::columns::is_json;
 
@@ -90,7 +101,9 @@ mod tests {
         for (json, of_type) in [
             ("[1, null]", DataType::Int64),
             ("[1, 2.0]", DataType::Float64),
-            ("[9223372036854775808]", DataType::Float64),
+            ("[9223372036854775808, 1, null]", DataType::UInt64),
+            ("[9223372036854775808, -1]", DataType::Float64),
+            ("[18446744073709551616]", DataType::Float64),
             ("[true, false, null]", DataType::Boolean),
             ("[\"1\", \"e\", null]", DataType::Utf8),
             ("[null]", DataType::Utf8),

@@ -1,7 +1,7 @@
 //! Columns that say which entity, and when.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::types::{TimestampMicrosecondType, TimestampNanosecondType};
 use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, TimeUnit};
@@ -28,6 +28,11 @@ pub fn ids(column: &ArrayRef) -> Result<StringArray, String> {
 /// says what the column is instead; a cell that is none is one as well.
 pub fn times(column: &ArrayRef) -> Result<Vec<Option<Result<Timestamp, String>>>, String> {
     match column.data_type() {
+        // A cast would cut off towards 1970, and what is earlier than that would become later.
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            let nanos = column.as_primitive::<TimestampNanosecondType>().iter();
+            Ok(nanos.map(|cell| cell.map(|nanos| instant(nanos.div_euclid(1000)))).collect())
+        }
         DataType::Timestamp(_, zone) => {
             let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()));
             micros.map(|micros| instants(&micros)).map_err(|error| error.to_string())
@@ -46,10 +51,11 @@ pub fn times(column: &ArrayRef) -> Result<Vec<Option<Result<Timestamp, String>>>
 }
 
 fn instants(micros: &ArrayRef) -> Vec<Option<Result<Timestamp, String>>> {
-    let instant = |micros| {
-        Timestamp::from_micros(micros).ok_or_else(|| "is not within the years 0000 to 9999".to_owned())
-    };
     micros.as_primitive::<TimestampMicrosecondType>().iter().map(|cell| cell.map(instant)).collect()
+}
+
+fn instant(micros: i64) -> Result<Timestamp, String> {
+    Timestamp::from_micros(micros).ok_or_else(|| "is not from year 0000 to 9999-12-30T22:00:00Z".to_owned())
 }
 
 #[cfg(test)]
@@ -78,8 +84,9 @@ mod tests {
     #[test]
     fn times_come_in_several_forms() {
         let at = |text: &str| Some(Ok(Timestamp::parse(text).unwrap()));
-        let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Some(1_500), None]));
-        assert_eq!(times(&nanos).unwrap(), [at("1970-01-01T00:00:00.000001Z"), None]);
+        let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Some(1_500), None, Some(-1)]));
+        let expected = [at("1970-01-01T00:00:00.000001Z"), None, at("1969-12-31T23:59:59.999999Z")];
+        assert_eq!(times(&nanos).unwrap(), expected);
         let zoned: ArrayRef =
             Arc::new(TimestampNanosecondArray::from(vec![1_500]).with_timezone("Europe/Berlin"));
         assert_eq!(times(&zoned).unwrap(), [at("1970-01-01T00:00:00.000001Z")]);

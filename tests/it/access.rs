@@ -184,6 +184,10 @@ async fn a_key_reads_and_writes_its_entity_types_alone(on: On) {
     let listed = get(&server, key, services).await.ok();
     assert_eq!(listed["feature_services"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["feature_services"][0]["name"], "plain");
+    let lineage = get(&server, key, "/v1/entities/product/1/features/n/lineage").await.ok();
+    assert_eq!(lineage["used_by"]["feature_services"], json!(["plain@1"]));
+    // What is of everything.
+    post(&server, key, "/v1/admin/backup", json!({})).await.problem(403, "forbidden");
     // The registry.
     put(&server, key, "/v1/entity-types/user", json!({"features": {}})).await.problem(403, "forbidden");
     assert_eq!(
@@ -443,7 +447,9 @@ async fn pages_of_other_origins_are_let_in_where_they_are_named() {
         .await;
     let allowed = preflight(&server, "https://a.example").await;
     assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (200, "https://a.example"));
-    assert!(allowed.header("access-control-allow-headers").contains("authorization"));
+    for header in ["authorization", "prefer"] {
+        assert!(allowed.header("access-control-allow-headers").contains(header), "{header}");
+    }
     assert_eq!(preflight(&server, "https://b.example").await.header("access-control-allow-origin"), "");
     let request = server.request(Method::GET, "/v1/entity-types").header("origin", "https://a.example");
     let refused = server.send(request).await;

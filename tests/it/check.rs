@@ -70,6 +70,11 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
             "{\"features\": {\"a\": {\"type\": \"int64\", \"minimum\": 3, \"maximum\": 2}}}".into(),
             vec!["/features/a"],
         ),
+        (
+            "twice.yaml",
+            "features:\n  a: {type: int64}\n  a: {type: string}\n".into(),
+            vec!["a is there twice"],
+        ),
         ("empty.yaml", String::new(), vec!["invalid type: null"]),
         ("key.yaml", "featurs: {}".into(), vec!["unknown field `featurs`"]),
     ];

@@ -14,6 +14,7 @@ crate::on_both_stores![
     a_deleted_entity_begins_anew,
     ids_are_listed_in_pages,
     a_listing_that_cannot_be_is_refused,
+    a_page_is_no_longer_than_the_server_allows,
 ];
 
 async fn a_deletion_is_a_version_and_can_be_rolled_back(on: On) {
@@ -133,4 +134,17 @@ async fn a_listing_that_cannot_be_is_refused(on: On) {
         server.get(&format!("/v1/entities/product?{query}")).await.problem(400, "invalid_request");
     }
     server.get("/v1/entities/nothing").await.problem(404, "unknown_entity_type");
+}
+
+async fn a_page_is_no_longer_than_the_server_allows(on: On) {
+    let server = on.server_with(|config| config.max_page_size = 2).await;
+    for n in 0..5 {
+        server.write("product/1", json!({ "n": n })).await;
+        server.write(&format!("product/{}", n + 10), json!({ "n": n })).await;
+    }
+    let listed = server.get("/v1/entities/product").await.ok();
+    assert_eq!(listed["entity_ids"].as_array().map(Vec::len), Some(2));
+    let versions = server.get("/v1/entities/product/1/versions").await.ok();
+    assert_eq!(versions["versions"].as_array().map(Vec::len), Some(2));
+    server.get("/v1/entities/product?limit=3").await.problem(400, "invalid_request");
 }

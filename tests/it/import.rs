@@ -249,12 +249,16 @@ async fn what_cannot_be_imported_says_why() {
         ("entity_type=product", "entity_id,the colour\n1,red\n", 422, "name the columns that are features"),
         ("entity_type=product", "", 400, "no line of column names"),
         ("entity_type=product", "entity_id,stock,stock\n", 400, "there twice"),
+        ("entity_type=product", "entity_id,name\n1,\"a\n2,b\n", 400, "begin in line 2 are not closed"),
     ] {
         let answer = import_csv(&server, query, body).await;
         let problem = answer.json();
         assert_eq!(answer.status, status, "{query}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(wanted), "{query}: {problem}");
     }
+    let packed = server.request(Method::POST, "/v1/features/import?entity_type=product");
+    let packed = packed.header("content-type", "text/csv").header("content-encoding", "gzip").body(csv);
+    server.send(packed).await.problem(415, "invalid_request");
     let binary = batch(vec![ids(&["1"]), ("stock", Arc::new(BinaryArray::from(vec![&b"x"[..]])))]);
     let problem = import(&server, Format::Arrow, "entity_type=product", binary).await;
     assert!(

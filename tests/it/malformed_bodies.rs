@@ -181,6 +181,11 @@ pub fn wrong_members(future: &str) -> Vec<Case> {
             "{\"entity_type\": \"product\", \"atomic\": true, \"rows\": [{\"entity_id\": \"new\", \"features\": {\"price\": 1}}, {\"entity_id\": \"sentinel\", \"features\": {\"price\": -1}}]}",
             REFUSED,
         ),
+        (
+            BATCH_READ,
+            "{\"entities\": {\"product\": [\"1\"], \"product\": [\"sentinel\"]}, \"features\": [\"price\"]}",
+            INVALID,
+        ),
         (BATCH_READ, "{\"entities\": [\"sentinel\"], \"features\": [\"price\"]}", INVALID),
         (BATCH_READ, "{\"entities\": {\"product\": \"sentinel\"}, \"features\": [\"price\"]}", INVALID),
         (BATCH_READ, "{\"entities\": {\"product\": [\"sentinel\"]}, \"features\": \"price\"}", INVALID),

@@ -22,6 +22,7 @@ on_both_stores!(
     exports_look_back,
     a_large_export_has_every_entity_once,
     training_sets_know_no_future,
+    ids_are_whole_numbers_of_any_kind,
     spines_come_in_every_format,
     what_is_wrong_is_said,
     binary_batch_reads,
@@ -184,6 +185,34 @@ async fn training_sets_know_no_future(on: On) {
     assert_eq!(columns["event_timestamp"], json!(times));
 }
 
+/// Ids are often hashes: whole numbers of 64 bits without a sign.
+async fn ids_are_whole_numbers_of_any_kind(on: On) {
+    let server = shop(on).await;
+    let (large, at) = (12_345_678_901_234_567_890_u64, server.time(-60));
+    let row = json!({"entity_id": large, "price": 1.5, "event_timestamp": at}).to_string();
+    let import = server.request(Method::POST, "/v1/features/import?entity_type=product");
+    let import = import.header("content-type", "application/x-ndjson").body(row);
+    assert_eq!(server.send(import).await.ok()["written"], 1);
+    server.write_at("product/-0", &at, json!({"price": 2.5})).await;
+    let now = server.time(0);
+    let columns = json!({"product_id": [7, large], "event_timestamp": [now, now]});
+    let body = json!({"spine": {"columns": columns}, "features": ["product.price"]});
+    let joined = server.post("/v1/features/training-set", &body).await.ok();
+    assert_eq!(joined["columns"]["product.price"], json!([null, 1.5]));
+    assert_eq!(joined["columns"]["product_id"], json!([7, large]));
+    let ask = async |format: &str, spine: String| {
+        let path = "/v1/features/training-set?features=product.price&format=json";
+        server.send(server.request(Method::POST, path).header("content-type", format).body(spine)).await
+    };
+    let spine = format!("product_id,event_timestamp\n{large},{now}\n1,{now}\n");
+    let joined = ask("text/csv", spine).await.ok();
+    assert_eq!(joined["columns"]["product.price"], json!([1.5, null]));
+    // Never an answer about another entity.
+    ask("text/csv", format!("product_id,event_timestamp\n-0,{now}\n")).await.problem(400, "invalid_request");
+    let joined = ask("text/csv", format!("product_id,event_timestamp\n-0,{now}\na,{now}\n")).await.ok();
+    assert_eq!(joined["columns"]["product.price"], json!([2.5, null]));
+}
+
 async fn spines_come_in_every_format(on: On) {
     let server = shop(on).await;
     let early = server.time(-100);
@@ -243,6 +272,15 @@ async fn what_is_wrong_is_said(on: On) {
     assert_eq!(rows.problem(422, "validation_failed")["errors"][0]["row"], 1);
     let taken = json!({"product_id": ["1"], "event_timestamp": [time], "product.price": [1]});
     training(spine(taken)).await.problem(400, "invalid_request");
+    let twice = r#"{"spine": {"columns": {"product_id": ["1"], "product_id": ["2"], "event_timestamp": ["2026-01-02T00:00:00Z"]}}, "features": ["product.price"]}"#;
+    let twice = server.request(Method::POST, "/v1/features/training-set").body(twice);
+    let twice = server.send(twice.header("content-type", "application/json")).await;
+    assert!(
+        twice.problem(400, "invalid_request")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("product_id is there twice")
+    );
     let mut unknown = spine(json!({"product_id": ["1"], "event_timestamp": [time]}));
     unknown["features"] = json!(["product.prise"]);
     training(unknown).await.problem(400, "unknown_feature");
@@ -250,6 +288,7 @@ async fn what_is_wrong_is_said(on: On) {
     server.get(&format!("{path}?format=xlsx")).await.problem(400, "invalid_request");
     let accept = server.request(Method::GET, path).header("accept", "image/png");
     server.send(accept).await.problem(406, "invalid_request");
+    server.get(&format!("{path}?history=true&max_age=1d")).await.problem(400, "invalid_request");
     server.get(&format!("{path}?features=prise")).await.problem(400, "unknown_feature");
     server.get("/v1/entity-types/nothing/export").await.problem(404, "unknown_entity_type");
     let garbage = server.request(Method::POST, "/v1/features/training-set?features=product.price");

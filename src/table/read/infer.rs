@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{Field, Schema, SchemaRef};
 use arrow_select::concat::concat;
 use indexmap::IndexMap;
@@ -59,8 +59,12 @@ fn infer(texts: &StringArray, cells: Cells) -> ArrayRef {
     if all(&|cell| boolean(cell).is_some()) {
         return Arc::new(cells.iter().map(|cell| boolean(cell.as_deref()?)).collect::<BooleanArray>());
     }
-    if all(&|cell| whole(cell).is_some()) {
+    // An id may be -0, and no number says that.
+    if all(&|cell| whole(cell).is_some() && cell != "-0") {
         return Arc::new(cells.iter().map(|cell| whole(cell.as_deref()?)).collect::<Int64Array>());
+    }
+    if all(&|cell| unsigned(cell).is_some()) {
+        return Arc::new(cells.iter().map(|cell| unsigned(cell.as_deref()?)).collect::<UInt64Array>());
     }
     if all(&|cell| fraction(cell).is_some()) {
         return Arc::new(cells.iter().map(|cell| fraction(cell.as_deref()?)).collect::<Float64Array>());
@@ -92,6 +96,11 @@ pub fn boolean(text: &str) -> Option<bool> {
 
 /// A whole number of int64. With a leading zero it is a text: `007` is not 7.
 pub fn whole(text: &str) -> Option<i64> {
+    if has_leading_zero(text) || text.starts_with('+') { None } else { text.parse().ok() }
+}
+
+/// A whole number of uint64, as ids often are.
+pub fn unsigned(text: &str) -> Option<u64> {
     if has_leading_zero(text) || text.starts_with('+') { None } else { text.parse().ok() }
 }
 
