@@ -329,14 +329,17 @@ fn typed(json: &serde_json::Value, feature_type: FeatureType) -> Result<Value, S
     Value::parse(&raw, feature_type).map_err(|error| error.0)
 }
 
-/// Whether what is stored under `before` can be read under `after`; each conflict is listed.
-pub fn schema_conflicts(before: &CompiledEntityType, after: &CompiledEntityType) -> Vec<Violation> {
+/// The types that features of earlier schemas are stored as.
+pub type StoredTypes = std::collections::HashMap<FeatureName, FeatureType>;
+
+/// Whether what was stored under earlier schemas can be read under `after`; each conflict is listed.
+pub fn schema_conflicts(stored: &StoredTypes, after: &CompiledEntityType) -> Vec<Violation> {
     let conflicts = after.features.values().filter_map(|feature| {
-        let earlier = before.features.get(&feature.name)?;
-        (!earlier.feature_type.readable_as(feature.feature_type)).then(|| {
+        let earlier = stored.get(&feature.name)?;
+        (!earlier.readable_as(feature.feature_type)).then(|| {
             let message = format!(
-                "is stored as {}, which cannot be read as {}; give the new one another name",
-                earlier.feature_type, feature.feature_type
+                "is stored as {earlier}, which cannot be read as {}; give the new one another name",
+                feature.feature_type
             );
             Violation::of_feature(&feature.name, ViolationCode::TypeConflict, message)
         })

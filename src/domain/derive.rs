@@ -200,6 +200,8 @@ pub struct With<'a> {
     pub derivations: &'a dyn Derivations,
     pub raw: &'a RawInputs,
     pub embeddings: &'a dyn Embeddings,
+    /// What this version has decided of already: it is not computed anew, though its inputs changed.
+    pub settled: &'a [FeatureName],
 }
 
 /// Drafts what follows from a write that was drafted on top of version `before` and changed the
@@ -212,7 +214,7 @@ pub fn derive(
     with: &With<'_>,
     stamp: &Stamp,
 ) -> Result<Vec<Derived>, Undecided> {
-    let With { entity_type, derivations, raw, embeddings } = *with;
+    let With { entity_type, derivations, raw, embeddings, settled } = *with;
     let mut session = None;
     let mut changed = changed;
     let mut results: Vec<Derived> = Vec::new();
@@ -234,14 +236,14 @@ pub fn derive(
             // What cannot be computed anew stays as it was: raw inputs are not kept.
             lacks_raw |= !given && !optional;
         }
-        if lacks_raw || !(of_changed || takes_raw || raw.everything) {
+        if lacks_raw || !(of_changed || takes_raw || raw.everything) || settled.contains(&computed.feature) {
             continue;
         }
         let inputs: Vec<Option<&Value>> = computed
             .inputs
             .iter()
             .map(|input| match &input.source {
-                Source::Feature(name) => draft.value(name),
+                Source::Feature(name) => draft.value_at(name, stamp.now),
                 Source::Raw(name) => raw.get(name),
                 Source::Context(_) | Source::Now => None,
             })
@@ -285,9 +287,14 @@ pub fn derive(
             _ => None,
         });
         let event_timestamp = match (of_inputs.max(), takes_raw) {
-            (Some(newest), true) => raw.event_timestamp.map(|at| at.max(newest)),
+            (Some(newest), true) => match raw.event_timestamp {
+                Some(at) => Some(at.max(newest)),
+                // Now, unless an input is of later than that.
+                None => Some(newest).filter(|newest| *newest > stamp.now),
+            },
             (None, true) => raw.event_timestamp,
-            (newest, false) => newest,
+            // What has no inputs is as old as it is.
+            (newest, false) => newest.or_else(|| draft.event_timestamp(&computed.feature)),
         };
         let event = FeatureEvent {
             feature: computed.feature.clone(),
@@ -295,7 +302,8 @@ pub fn derive(
             event_timestamp,
             ttl: feature.ttl,
             history_limit: feature.history_limit,
-            intent: Intent::Derived,
+            // What is computed from raw inputs is an event as they are, and may be late.
+            intent: if takes_raw { Intent::Event } else { Intent::Derived },
         };
         let outcome = draft.write_along(std::slice::from_ref(&event), before, stamp)?[0];
         if outcome == Outcome::Applied {

@@ -142,6 +142,12 @@ impl Draft {
         self.slots.get(feature)?.current.as_ref()?.record.value.as_ref()
     }
 
+    /// The value that would be served then.
+    pub fn value_at(&self, feature: &FeatureName, now: Timestamp) -> Option<&Value> {
+        let current = self.slots.get(feature)?.current.as_ref()?;
+        current.record.value.as_ref().filter(|_| current.expires_at.is_none_or(|at| now < at))
+    }
+
     /// When the value that would be served became true.
     pub fn event_timestamp(&self, feature: &FeatureName) -> Option<Timestamp> {
         Some(self.slots.get(feature)?.current.as_ref()?.record.event_timestamp)
@@ -224,7 +230,7 @@ impl Draft {
     }
 
     /// Drafts the removal of features with their history, as one version; nothing may be drafted
-    /// after it. The answer says which of them were there.
+    /// of them after it. The answer says which of them were there.
     pub fn erase(&mut self, features: &[FeatureName]) -> Vec<bool> {
         let erased: Vec<bool> = features
             .iter()

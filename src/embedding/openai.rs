@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -57,6 +58,9 @@ pub struct OpenAiProvider {
     cache: Cache<Key, Arc<[f32]>, Weigh>,
 }
 
+/// The embedding of a text, or why there is none.
+type Embedded = Result<Arc<[f32]>, String>;
+
 /// A hash of the model, the dimension and the text.
 type Key = [u8; 32];
 
@@ -94,6 +98,14 @@ struct Failed {
     reason: String,
     /// Whether another attempt may go better.
     again: bool,
+    /// Whether one of the texts may be to blame.
+    of_texts: bool,
+}
+
+impl Failed {
+    fn never(reason: String) -> Self {
+        Self { reason, again: false, of_texts: false }
+    }
 }
 
 impl OpenAiProvider {
@@ -128,14 +140,15 @@ impl OpenAiProvider {
     }
 
     /// The embeddings of texts that are to have one dimension, with further attempts.
-    async fn batch(&self, texts: &[&str], dimension: u32) -> Result<Vec<Arc<[f32]>>, String> {
+    async fn batch(&self, texts: &[&str], dimension: u32) -> Result<Vec<Arc<[f32]>>, Failed> {
         let request = Request {
             model: &self.config.model,
             input: texts.to_vec(),
             encoding_format: "float",
             dimensions: self.config.send_dimensions.then_some(dimension),
         };
-        let body = Bytes::from(serde_json::to_vec(&request).map_err(|error| error.to_string())?);
+        let body = serde_json::to_vec(&request).map_err(|error| Failed::never(error.to_string()))?;
+        let body = Bytes::from(body);
         let mut attempt = 0;
         loop {
             let limit = self.config.timeout;
@@ -146,6 +159,7 @@ impl OpenAiProvider {
                     Err(_) => Err(Failed {
                         reason: format!("did not answer within {} ms", limit.as_millis()),
                         again: false,
+                        of_texts: false,
                     }),
                 };
             match answer {
@@ -158,16 +172,45 @@ impl OpenAiProvider {
                 Err(failed) => {
                     let attempts =
                         if attempt > 0 { format!(" ({} attempts)", attempt + 1) } else { String::new() };
-                    return Err(format!("the embedding provider openai {}{attempts}", failed.reason));
+                    let reason = format!("the embedding provider openai {}{attempts}", failed.reason);
+                    return Err(Failed { reason, ..failed });
                 }
             }
         }
     }
 
+    /// The embeddings of texts that were refused together. One that is to blame does not fail the others: they
+    /// are asked for by halves, as long as either half is taken.
+    fn by_halves<'a>(
+        &'a self,
+        texts: &'a [&'a str],
+        dimension: u32,
+        refused: Failed,
+    ) -> BoxFuture<'a, Vec<Embedded>> {
+        Box::pin(async move {
+            let (first, second) = texts.split_at(texts.len() / 2);
+            if !refused.of_texts || first.is_empty() {
+                return vec![Err(refused.reason); texts.len()];
+            }
+            let taken = |embeddings: Vec<Arc<[f32]>>| embeddings.into_iter().map(Ok);
+            match (self.batch(first, dimension).await, self.batch(second, dimension).await) {
+                (Ok(first), Ok(second)) => taken(first).chain(taken(second)).collect(),
+                (Ok(first), Err(refused)) => {
+                    taken(first).chain(self.by_halves(second, dimension, refused).await).collect()
+                }
+                (Err(refused), Ok(second)) => {
+                    let first = self.by_halves(first, dimension, refused).await;
+                    first.into_iter().chain(taken(second)).collect()
+                }
+                (Err(_), Err(_)) => vec![Err(refused.reason); texts.len()],
+            }
+        })
+    }
+
     /// One attempt.
     async fn ask(&self, body: Bytes, count: usize, dimension: u32) -> Result<Vec<Arc<[f32]>>, Failed> {
-        let never = |reason: String| Failed { reason, again: false };
-        let again = |reason: String| Failed { reason, again: true };
+        let never = Failed::never;
+        let again = |reason: String| Failed { again: true, ..never(reason) };
         let mut request = http::Request::post(self.uri.clone())
             .header(http::header::CONTENT_TYPE, "application/json")
             .header(http::header::ACCEPT, "application/json");
@@ -187,8 +230,9 @@ impl OpenAiProvider {
         let status = response.status();
         span.set("http.response.status_code", || i64::from(status.as_u16()));
         if !status.is_success() {
-            let failed = if status.as_u16() == 429 || status.is_server_error() { again } else { never };
-            return Err(failed(format!("answered {}", status.as_u16())));
+            let again = status.as_u16() == 429 || status.is_server_error();
+            let of_texts = matches!(status.as_u16(), 400 | 413 | 422);
+            return Err(Failed { reason: format!("answered {}", status.as_u16()), again, of_texts });
         }
         let most = 65_536 + count * (dimension as usize + 64) * BYTES_PER_NUMBER;
         let body = Limited::new(response.into_body(), most).collect().await;
@@ -250,24 +294,24 @@ impl EmbeddingProvider for OpenAiProvider {
         let fetched: Vec<_> = futures::stream::iter(batches)
             .map(|(dimension, places)| async move {
                 let texts: Vec<&str> = places.iter().map(|place| requests[*place].text.as_str()).collect();
-                let result = self.batch(&texts, dimension).await;
-                (places, result)
+                let embedded = match self.batch(&texts, dimension).await {
+                    Ok(embeddings) => embeddings.into_iter().map(Ok).collect(),
+                    Err(refused) => self.by_halves(&texts, dimension, refused).await,
+                };
+                (places, embedded)
             })
             .buffer_unordered(CONCURRENT_BATCHES)
             .collect()
             .await;
         let missing = || Err("the embedding provider openai left out an embedding".to_owned());
         let mut results: Vec<Result<Arc<[f32]>, String>> = requests.iter().map(|_| missing()).collect();
-        for (places, result) in fetched {
-            match result {
-                Ok(embeddings) => {
-                    for (place, embedding) in places.into_iter().zip(embeddings) {
-                        let request = &requests[place];
-                        self.cache.insert(self.key(&request.text, request.dimension), embedding.clone());
-                        results[place] = Ok(embedding);
-                    }
+        for (places, embedded) in fetched {
+            for (place, embedded) in places.into_iter().zip(embedded) {
+                if let Ok(embedding) = &embedded {
+                    let request = &requests[place];
+                    self.cache.insert(self.key(&request.text, request.dimension), embedding.clone());
                 }
-                Err(reason) => places.into_iter().for_each(|place| results[place] = Err(reason.clone())),
+                results[place] = embedded;
             }
         }
         results

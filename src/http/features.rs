@@ -335,7 +335,7 @@ pub async fn delete_features(
     let entity = EntityKey::from(path);
     let names = split_names(&query.names)?;
     let outcome = if query.history {
-        app.store.erase_features(&entity, names, precondition).await?
+        app.store.erase_features(&entity, names, &Origin::default(), precondition).await?
     } else {
         app.store.delete_features(&entity, names, &Origin::default(), precondition).await?
     };

@@ -103,7 +103,7 @@ pub async fn rollback_entity(
         let outcome = app.store.rollback(&entity, &rollback, &Origin::default(), precondition).await?;
         return Ok(written(&entity, &outcome));
     }
-    let (version, planned) = app.store.plan_rollback(&entity, &rollback).await?;
+    let (version, planned) = app.store.plan_rollback(&entity, &rollback, precondition).await?;
     let changes = planned.iter().map(|change| {
         let from = change.from.as_ref().unwrap_or(&Value::Null);
         (&change.feature, BeforeAfter { from, to: change.to.as_ref().unwrap_or(&Value::Null) })

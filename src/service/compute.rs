@@ -20,7 +20,7 @@ use crate::domain::name::{EntityId, EntityKey, EntityType, FeatureName};
 use crate::domain::provenance::Kind;
 use crate::domain::record::Version;
 use crate::domain::value::Value;
-use crate::domain::violation::Violation;
+use crate::domain::violation::{Violation, ViolationCode};
 use crate::monitor;
 use crate::trace;
 
@@ -76,7 +76,7 @@ impl FeatureStore {
         let _span = trace::enter("service.compute").about(&entity.entity_type);
         self.check_feature_count(compute.row.features.len())?;
         let now = self.clock.now();
-        let entity_type = self.registry.entity_type(&entity.entity_type).await?;
+        let entity_type = self.knowing(&entity.entity_type, &compute.row, compute.store).await?;
         let Some(derivations) = entity_type.derivations.clone() else {
             let message = format!(
                 "the entity type {} computes nothing: its schema has no computed features",
@@ -147,6 +147,37 @@ impl FeatureStore {
         })
     }
 
+    /// The entity type as it is now, if a row names what was not known of it; where nothing is to be stored,
+    /// nothing is registered either.
+    async fn knowing(
+        &self,
+        name: &EntityType,
+        row: &Row<'_>,
+        store: bool,
+    ) -> Result<SharedEntityType, ServiceError> {
+        fn unknown<'a>(of: &CompiledEntityType, row: &'a Row<'_>) -> impl Iterator<Item = &'a str> {
+            let names = row.features.iter().map(|(name, _)| name.as_ref());
+            names.filter(|name| !of.features.contains_key(*name) && !of.raw_inputs.contains_key(*name))
+        }
+        let known = self.registry.entity_type(name).await?;
+        if unknown(&known, row).next().is_none() {
+            return Ok(known);
+        }
+        self.registry.refresh().await?;
+        let known = self.registry.entity_type(name).await?;
+        let violations = unknown(&known, row).map(|name| Violation {
+            feature: Some(name.to_owned()),
+            ..Violation::new(
+                ViolationCode::UnknownFeature,
+                "is neither a feature nor a raw input, and is registered only where it is stored".to_owned(),
+            )
+        });
+        match violations.collect::<Vec<_>>() {
+            violations if !store && !violations.is_empty() => Err(ServiceError::UnknownFeatures(violations)),
+            _ => Ok(known),
+        }
+    }
+
     /// Takes the raw inputs out of a row; what remains are features.
     fn split_raw<'a>(
         &self,
@@ -173,6 +204,8 @@ impl FeatureStore {
 
     /// Starts a job that computes every stored computed feature of an entity type anew.
     pub async fn start_recompute(self: &Arc<Self>, name: &EntityType) -> Result<Job, ServiceError> {
+        // With the functions that another server may have got a moment ago.
+        self.registry.refresh().await?;
         let entity_type = self.registry.entity_type(name).await?;
         if entity_type.derivations.is_none() {
             let message =

@@ -12,9 +12,11 @@ use crate::domain::compiled::{CompiledEntityType, SharedEntityType};
 use crate::domain::derive::{Computed, Source};
 use crate::domain::name::{EntityKey, FeatureName, FeatureRef};
 use crate::domain::provenance::ProvenanceId;
-use crate::domain::record::{EntityRecords, FeatureRecords, Record, Version};
+use crate::domain::record::{Current, EntityRecords, FeatureRecords, Record, Version};
+use crate::domain::time::Timestamp;
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Retracted, record_as_of, record_at_version};
+use crate::domain::violation::{Violation, ViolationCode};
 use crate::trace;
 
 /// One version of an entity: what was written together.
@@ -176,7 +178,7 @@ impl FeatureStore {
         Ok(Lineage {
             used_by_features: used_by_features.collect(),
             used_by_services: self.registry.snapshot().readers_in_sight(&entity.entity_type, feature),
-            feature_type: named.fields().first().map_or(FeatureType::Json, |(_, feature_type)| *feature_type),
+            feature_type: named.feature(0).map_or(FeatureType::Json, |feature| feature.feature_type),
             current,
             history: records.history.clone().unwrap_or_default(),
             computed_from,
@@ -255,11 +257,27 @@ pub(super) fn values_at(
 
 /// The values of an entity as they were true at a time, in the order of the columns.
 pub(super) fn values_as_of(
+    columns: &Columns,
     records: &[FeatureRecords],
-    at: crate::domain::time::Timestamp,
-) -> Vec<Option<Value>> {
-    records
-        .iter()
-        .map(|records| record_as_of(records, at, Retracted::Hidden).and_then(|record| record.value.clone()))
-        .collect()
+    at: Timestamp,
+) -> Result<Vec<Option<Value>>, ServiceError> {
+    let mut violations = Vec::new();
+    let values = columns.names().zip(records).map(|(name, records)| {
+        let record = record_as_of(records, at, Retracted::Hidden);
+        let reaches_back =
+            |current: &Current| records.newest_first().any(|record| record.version == current.first_version);
+        if record.is_none() && !records.current.as_ref().is_none_or(reaches_back) {
+            let message = "its history no longer reaches back that far";
+            violations.push(Violation::of_feature(name, ViolationCode::VersionTrimmed, message));
+        }
+        record.and_then(|record| record.value.clone())
+    });
+    let values = values.collect();
+    if violations.is_empty() {
+        return Ok(values);
+    }
+    let message = format!(
+        "what was true at {at} is no longer kept as a whole: the history of some features does not reach back that far (see max_versions)"
+    );
+    Err(ServiceError::VersionNotFound { message, violations })
 }

@@ -161,6 +161,8 @@ impl FeatureStore {
         for of_type in &mut answer {
             if of_type.columns.is_computed_on_read() {
                 let mut entities = of_type.judged().into_owned();
+                // A look at the past is from there.
+                let now = if let When::AsOf(at) = options.when { at } else { now };
                 let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
                 self.compute_on_read(&of_type.columns, &mut entities, &|_| &request).await?;
                 of_type.entities = Entities::Judged(entities);

@@ -12,11 +12,13 @@ use super::error::ServiceError;
 use super::principal::{permit, permit_all, permit_service};
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::domain::compiled::{Defaults, SharedEntityType, schema_conflicts};
+use crate::domain::compiled::{
+    CompiledEntityType, Defaults, SharedEntityType, StoredTypes, schema_conflicts,
+};
 use crate::domain::feature_service::{FeatureService, FeatureServiceSpec, FeatureServiceVersion};
 use crate::domain::name::{EntityType, FeatureName, FeatureServiceName};
 use crate::domain::schema::{EntityTypeSchema, FeatureSchema, RegisteredEntityType, SchemaDiff, SchemaMode};
-use crate::domain::value::TypeName;
+use crate::domain::value::{FeatureType, TypeName};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::store::{Document, DocumentKind, RegistryChange, Store, StoreError};
 
@@ -109,6 +111,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Put<SharedEntityType>, ServiceError> {
         permit(name)?;
+        let stored = self.stored_types(name).await?;
         self.change(dry_run, |snapshot, now| {
             let before = snapshot.entity_type(name);
             let (schema_version, created_at) = match before {
@@ -132,19 +135,16 @@ impl Registry {
             if diff.is_empty() {
                 return Ok((None, Put { document: before.clone(), created: false, diff }));
             }
-            let mut conflicts = schema_conflicts(before, &compiled);
+            let mut wrong = conflicts(&stored, before, &compiled);
             for feature in before.features.keys().filter(|feature| !compiled.features.contains_key(*feature))
             {
                 let readers = snapshot.services_that_read(name, Some(feature));
                 if !readers.is_empty() {
                     let message = format!("cannot be removed: read by {}", readers.join(", "));
-                    conflicts.push(Violation::of_feature(feature, ViolationCode::TypeConflict, message));
+                    wrong.push(Violation::of_feature(feature, ViolationCode::TypeConflict, message));
                 }
             }
-            if !conflicts.is_empty() {
-                let message = format!("the schema of {name} conflicts with what is there: {}", conflicts[0]);
-                return Err(ServiceError::SchemaConflict { message, violations: conflicts });
-            }
+            refuse_conflicts(name, wrong)?;
             let change = entity_type_change(&compiled.registered)?;
             Ok((Some(change), Put { document: Arc::new(compiled), created: false, diff }))
         })
@@ -159,6 +159,7 @@ impl Registry {
         name: &EntityType,
         features: &IndexMap<FeatureName, FeatureSchema>,
     ) -> Result<SharedEntityType, ServiceError> {
+        let stored = self.stored_types(name).await?;
         self.change(false, |snapshot, now| {
             let before = snapshot.entity_type(name);
             let mut registered = match before {
@@ -197,6 +198,9 @@ impl Registry {
             registered.schema_version += 1;
             registered.updated_at = now;
             let compiled = compile(registered, &self.defaults).map_err(ServiceError::ValidationFailed)?;
+            if let Some(before) = before {
+                refuse_conflicts(name, conflicts(&stored, before, &compiled))?;
+            }
             Ok((Some(entity_type_change(&compiled.registered)?), Arc::new(compiled)))
         })
         .await
@@ -240,6 +244,22 @@ impl Registry {
             })
         });
         versions.collect()
+    }
+
+    /// What features are stored as, of every schema that the entity type ever had: the values of one that
+    /// was removed stay where they are.
+    async fn stored_types(&self, name: &EntityType) -> Result<StoredTypes, ServiceError> {
+        if self.find_entity_type(name).await?.is_none() {
+            return Ok(StoredTypes::new());
+        }
+        let mut stored = StoredTypes::new();
+        for registered in self.schema_versions(name).await? {
+            // A schema that was right once may not be for a later build.
+            if let Ok(compiled) = compile(registered, &self.defaults) {
+                stored.extend(types_of(&compiled));
+            }
+        }
+        Ok(stored)
     }
 
     /// Puts a feature service; a list of features other than the latest one is a new version.
@@ -321,6 +341,30 @@ impl Registry {
         }
         Err(ServiceError::Contention)
     }
+}
+
+/// The features that are stored, each with its type.
+fn types_of(entity_type: &CompiledEntityType) -> impl Iterator<Item = (FeatureName, FeatureType)> {
+    let is_kept = |name: &FeatureName| entity_type.computation(name).is_none_or(|computed| !computed.on_read);
+    let kept = entity_type.features.values().filter(move |feature| is_kept(&feature.name));
+    kept.map(|feature| (feature.name.clone(), feature.feature_type))
+}
+
+/// What stands against a schema in what was stored under earlier ones.
+fn conflicts(
+    stored: &StoredTypes,
+    before: &CompiledEntityType,
+    after: &CompiledEntityType,
+) -> Vec<Violation> {
+    let mut stored = stored.clone();
+    stored.extend(types_of(before));
+    schema_conflicts(&stored, after)
+}
+
+fn refuse_conflicts(name: &EntityType, violations: Vec<Violation>) -> Result<(), ServiceError> {
+    let Some(first) = violations.first() else { return Ok(()) };
+    let message = format!("the schema of {name} conflicts with what is there: {first}");
+    Err(ServiceError::SchemaConflict { message, violations })
 }
 
 /// Whether an inferred float asks for the widening of an inferred int.

@@ -117,6 +117,13 @@ impl FeatureStore {
                     Checked::Widen(schema) => unknown.push((feature.name.clone(), *schema)),
                     Checked::Wrong(wrong) => violations.extend(wrong),
                 },
+                None if entity_type.is_some_and(|of| of.raw_inputs.contains_key(name.as_ref())) => {
+                    let message = "is a raw input, which is not kept: give it to compute";
+                    violations.push(Violation {
+                        feature: Some(name.to_string()),
+                        ..Violation::new(ViolationCode::UnknownFeature, message.to_owned())
+                    });
+                }
                 None => match check_unknown(name, given, may_register) {
                     Ok(new) => unknown.push(new),
                     Err(violation) => violations.push(violation),

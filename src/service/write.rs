@@ -221,17 +221,30 @@ impl FeatureStore {
         let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            let with = With { entity_type, derivations, raw, embeddings };
-            derive(draft, before, changed, &with, stamp).inspect_err(|undecided| {
-                if let Undecided::Failed(violations) = undecided {
-                    self.meters.refused(Some(entity_type.name()), violations);
-                }
-            })?
+            let settled: Vec<FeatureName> = events.iter().map(|event| event.feature.clone()).collect();
+            let with = With { entity_type, derivations, raw, embeddings, settled: &settled };
+            self.draft_what_follows(draft, before, changed, &with, stamp)?
         } else {
             Vec::new()
         };
         self.check_required(draft, entity_type)?;
         Ok(DraftedRow { version: draft.version(), outcomes, derived })
+    }
+
+    /// Drafts what follows from features that changed since version `before`.
+    pub(super) fn draft_what_follows(
+        &self,
+        draft: &mut Draft,
+        before: Version,
+        changed: Vec<FeatureName>,
+        with: &With<'_>,
+        stamp: &Stamp,
+    ) -> Result<Vec<Derived>, Undecided> {
+        derive(draft, before, changed, with, stamp).inspect_err(|undecided| {
+            if let Undecided::Failed(violations) = undecided {
+                self.meters.refused(Some(with.entity_type.name()), violations);
+            }
+        })
     }
 
     /// Loads an entity, lets `decide` draft, and commits; again from the start where another writer

@@ -116,6 +116,8 @@ impl Graph {
                 let name = parameter.name.as_str();
                 let feature = FeatureName::parse(name).ok();
                 let source = match feature {
+                    // Whatever a feature is called, which any writer may register.
+                    _ if name == NOW && declared.on == ComputeOn::Read => Source::Now,
                     Some(feature) if by_name.contains_key(name) => {
                         if declared.on == ComputeOn::Write
                             && by_name.get(name).is_some_and(|other| other.on == ComputeOn::Read)
@@ -128,7 +130,6 @@ impl Graph {
                     }
                     Some(feature) if is_stored(name) => Source::Stored(feature),
                     Some(feature) if is_raw(name) => Source::Raw(feature),
-                    _ if name == NOW && declared.on == ComputeOn::Read => Source::Now,
                     _ if name == NOW => {
                         wrong("`now` is there only for features computed on read".to_owned());
                         continue;

@@ -66,11 +66,15 @@ raw input has a default, the feature is computed with the default.
 **On write** (the default). A write, a batch, a compute request or a rollback that changes an input
 computes everything that depends on it, in dependency order, in the same version of the entity: no
 reader ever sees a computed feature that disagrees with its inputs, and several writers at the same
-time make no difference. Its event time is the newest of its inputs'. An input that is deleted takes
-what cannot do without it along. A computed feature cannot be written.
+time make no difference. Its event time is the newest of its inputs'. An input that is deleted or
+erased takes what cannot do without it along; one that has expired is none for the next computation.
+A schema's default stands in where it is read, not where it is written. What is late goes into the
+history of its own feature: the past of what is computed from it stays as it was computed then. A
+function without inputs is evaluated by compute and recompute only. A computed feature cannot be written.
 
 **On read**: `computed: {function: age_days, on: read}`. It is not stored and has no history: every
-read computes it from what is stored. Such a function may take `now`, the time of the request, and
+read computes it from what is stored. Such a function may take `now`, the time of the request (of
+`as_of`, where the past is read), and
 raw inputs, which then come from the request's `context`: `\"context\": {\"user_country\": \"DE\"}` in
 the body of a batch read, `?context={…}` in a read of one entity.
 

@@ -38,6 +38,8 @@ enum Mood {
     SameIndex,
     NoJson,
     Refuses,
+    /// Any request with this text in it.
+    RefusesText(&'static str),
 }
 
 struct Stub {
@@ -91,6 +93,10 @@ async fn embeddings(
         Mood::SameIndex => data.iter_mut().for_each(|item| item["index"] = json!(0)),
         Mood::NoJson => return "<html>NaN</html>".into_response(),
         Mood::Refuses => return StatusCode::UNAUTHORIZED.into_response(),
+        Mood::RefusesText(text) if texts.iter().any(|other| other == text) => {
+            return StatusCode::BAD_REQUEST.into_response();
+        }
+        Mood::RefusesText(_) => {}
     }
     axum::Json(json!({"object": "list", "data": data, "model": "small"})).into_response()
 }
@@ -228,6 +234,20 @@ async fn a_provider_that_recovers_is_asked_again() {
         server.write("item/1", json!({"text": "abc"})).await;
         assert_eq!(stub.requests.load(Ordering::SeqCst), 3);
     }
+}
+
+#[tokio::test]
+async fn a_text_that_is_refused_fails_nobody_else() {
+    let (stub, url) = stub(Mood::RefusesText("boom")).await;
+    let server = server(&url).await;
+    server.declare("item", schema("fail")).await;
+    let texts = ["a1", "boom", "c3", "d4", "e5"].into_iter().enumerate();
+    let rows: Vec<Value> =
+        texts.map(|(id, text)| json!({"entity_id": id.to_string(), "features": {"text": text}})).collect();
+    let answer = server.post("/v1/features/write", &json!({"entity_type": "item", "rows": rows})).await.ok();
+    assert_eq!((&answer["written"], &answer["rejected"]), (&json!(4), &json!(1)), "{answer}");
+    assert_eq!(answer["results"][1]["error"]["code"], "overloaded");
+    assert!(stub.requests.load(Ordering::SeqCst) < 20);
 }
 
 /// Neither a single write nor a batch keeps the others from an entity while it waits for an embedding.

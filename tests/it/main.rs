@@ -74,4 +74,5 @@ mod tracing_export;
 mod training_data;
 mod undo;
 mod undo_large;
+mod what_follows;
 mod workload;

@@ -172,7 +172,7 @@ pub fn undo(
             undone.retracted += retracted;
         }
     }
-    let mut changed = Vec::new();
+    let (mut changed, mut settled) = (Vec::new(), Vec::new());
     for name in &scope.features {
         let Some(feature) = entity_type.features.get(name) else { continue };
         let Some(slot) = draft.slots.get_mut(name) else { continue };
@@ -187,13 +187,15 @@ pub fn undo(
         let expires_at = feature.ttl.expires_at(stamp.now);
         if let Some((fate, from, to)) = slot.go_back(&run, without_past, expires_at, at) {
             if !matches!(fate, Fate::NotRestorable | Fate::Newer) {
-                changed.push(name.clone());
+                settled.push(name.clone());
             }
             undone.features.push(UndoneFeature { feature: name.clone(), fate, from, to });
         }
     }
     if let Some(derivations) = entity_type.derivations.as_deref() {
-        let with = With { entity_type, derivations, raw: &RawInputs::default(), embeddings };
+        changed.extend_from_slice(&settled);
+        let raw = &RawInputs::default();
+        let with = With { entity_type, derivations, raw, embeddings, settled: &settled };
         undone.derived = derive(draft, before, changed, &with, stamp)?;
     }
     let mark = Retraction { undone: act, reinstated: None };
@@ -307,7 +309,7 @@ impl Slot {
         if first_of_run.is_none() && !self.remarked {
             return None;
         }
-        // Whatever event comes next is newer than a deletion in 1970.
+        // Whatever event comes next is newer than a deletion in 1970, unless it is of before that.
         let beginning = first_of_run.unwrap_or(Timestamp::EPOCH).min(Timestamp::EPOCH);
         let others = self.records().filter(|record| !record.is_retracted() && !run.wrote(record));
         // Had it been written before the run, the first version of it would be another or be gone.
