@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::answer::age;
-use super::extract::{JsonBody, NoCache, RawMembers, Text};
+use super::extract::{JsonBody, NoCache, RawMembers, Text, Unconditional};
 use super::features::{Include, ReadFeaturesResponse, context, origin, retracted, when};
 use super::problem::{ChangeProblems, Problem, RowProblem};
 use super::render;
@@ -261,7 +261,11 @@ pub struct WriteBatchResult<'a> {
     request_body = inline(WriteBatchRequest),
     responses((status = 200, description = "What became of each row", body = inline(WriteBatchResponse)), ChangeProblems)
 )]
-pub async fn write_features_batch(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
+pub async fn write_features_batch(
+    State(app): State<App>,
+    _: Unconditional,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let request: WriteBatchRequest<'_> = body.parse()?;
     let origin = origin(request.source, request.run_id, request.metadata)?;
     let ids: Vec<EntityId> = request.rows.iter().map(|row| row.entity_id.clone()).collect();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::answer::Json;
-use super::extract::{EntityPath, Path, Query};
+use super::extract::{EntityPath, Path, Query, Unconditional};
 use super::problem::{ChangeProblems, Problem, ReadProblems};
 use crate::domain::name::{EntityId, EntityKey, EntityType};
 
@@ -74,6 +74,7 @@ pub async fn list_entities(
 pub async fn delete_entity(
     State(app): State<App>,
     Path(path): Path<EntityPath>,
+    _: Unconditional,
 ) -> Result<Response, Problem> {
     app.store.delete_entity(&EntityKey::from(path)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

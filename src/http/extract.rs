@@ -299,6 +299,20 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// A change that cannot be made conditional: whoever sends `If-Match` would believe it was.
+pub struct Unconditional;
+
+impl<S: Send + Sync> FromRequestParts<S> for Unconditional {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.headers.contains_key(header::IF_MATCH) {
+            true => Err(Problem::invalid("If-Match: this cannot be made conditional; leave it out")),
+            false => Ok(Self),
+        }
+    }
+}
+
 /// The header `Cache-Control`: whether the store itself is to answer.
 pub struct NoCache(pub bool);
 

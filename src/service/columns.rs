@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::domain::compiled::{CompiledFeature, SharedEntityType};
 use crate::domain::derive::{Computed, DeriveError, Evaluate, Source, evaluate};
+use crate::domain::given::Given;
 use crate::domain::name::FeatureName;
 use crate::domain::value::{FeatureType, Value};
 use crate::domain::view::{Answer, Status, of_value};
+use crate::domain::violation::Violation;
 use crate::store::cache::Fields;
 
 /// Named values that come with a request.
@@ -158,6 +160,19 @@ impl Columns {
 
     pub fn is_computed_on_read(&self) -> bool {
         self.on_read.is_some()
+    }
+
+    /// A request's context with each value of the type that the schema declares of it.
+    pub fn typed(&self, context: Named) -> Result<Named, Vec<Violation>> {
+        let (mut typed, mut violations) = (Named::with_capacity(context.len()), Vec::new());
+        for (name, value) in context {
+            match self.entity_type.raw_inputs.get(&*name).map(|raw| raw.check(&Given::Typed(value.clone()))) {
+                Some(Ok(value)) => typed.push((name, value)),
+                Some(Err(wrong)) => violations.extend(wrong),
+                None => typed.push((name, value)),
+            }
+        }
+        if violations.is_empty() { Ok(typed) } else { Err(violations) }
     }
 
     /// From the answers of the fields to those of the columns.

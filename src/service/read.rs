@@ -163,7 +163,9 @@ impl FeatureStore {
                 let mut entities = of_type.judged().into_owned();
                 // A look at the past is from there.
                 let now = if let When::AsOf(at) = options.when { at } else { now };
-                let request = Request { context: options.context.clone(), now: Value::Timestamp(now) };
+                let context = of_type.columns.typed(options.context.clone());
+                let context = context.map_err(ServiceError::ValidationFailed)?;
+                let request = Request { context, now: Value::Timestamp(now) };
                 self.compute_on_read(&of_type.columns, &mut entities, &|_| &request).await?;
                 of_type.entities = Entities::Judged(entities);
             }

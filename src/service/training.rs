@@ -21,6 +21,7 @@ use crate::domain::record::{EntityRecords, Version};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::value::Value;
 use crate::domain::view::{self, Answer, Retracted, Status};
+use crate::domain::violation::Violation;
 use crate::store::Load;
 use crate::trace;
 
@@ -175,7 +176,11 @@ impl FeatureStore {
                             version: head.version,
                             answers: answer,
                         });
-                        requests.push(Request { context: context.of_row(*row)?, now: Value::Timestamp(at) });
+                        let context = join.columns.typed(context.of_row(*row)?).map_err(|wrong| {
+                            let of_row = |violation| Violation { row: Some(*row as u64), ..violation };
+                            ServiceError::ValidationFailed(wrong.into_iter().map(of_row).collect())
+                        })?;
+                        requests.push(Request { context, now: Value::Timestamp(at) });
                     }
                     self.compute_on_read(&join.columns, &mut answers, &|index| &requests[index]).await?;
                     join.computed(&answers, &rows)?;

@@ -15,6 +15,7 @@ crate::on_both_stores![
     ids_are_listed_in_pages,
     a_listing_that_cannot_be_is_refused,
     a_page_is_no_longer_than_the_server_allows,
+    what_cannot_be_conditional_says_so,
 ];
 
 async fn a_deletion_is_a_version_and_can_be_rolled_back(on: On) {
@@ -134,6 +135,17 @@ async fn a_listing_that_cannot_be_is_refused(on: On) {
         server.get(&format!("/v1/entities/product?{query}")).await.problem(400, "invalid_request");
     }
     server.get("/v1/entities/nothing").await.problem(404, "unknown_entity_type");
+}
+
+async fn what_cannot_be_conditional_says_so(on: On) {
+    let server = on.server().await;
+    server.write("product/1", json!({"n": 1})).await;
+    let delete = server.request(Method::DELETE, "/v1/entities/product/1").header("if-match", "\"99\"");
+    server.send(delete).await.problem(400, "invalid_request");
+    let rows = json!({"entity_type": "product", "rows": [{"entity_id": "1", "features": {"n": 2}}]});
+    let write = server.request(Method::POST, "/v1/features/write").header("if-match", "\"99\"").json(&rows);
+    server.send(write).await.problem(400, "invalid_request");
+    assert_eq!(server.read("product/1", "").await["features"]["n"], 1);
 }
 
 async fn a_page_is_no_longer_than_the_server_allows(on: On) {

@@ -15,6 +15,7 @@ crate::on_both_stores![
     an_expired_input_is_none,
     the_past_is_computed_at_its_own_time,
     a_feature_called_now_is_no_clock,
+    a_context_is_of_the_types_that_are_declared,
     raw_inputs_are_no_features,
     a_feature_keeps_its_type_for_ever,
 ];
@@ -30,15 +31,19 @@ async fn shop(on: On) -> TestServer {
             "twice": computed("twice"), "scaled": computed("scaled"), "raised": computed("raised"),
             "total": computed("total"),
             "shout": {"type": "string", "computed": {"function": "shout", "on": "read"}},
+            "adds": {"type": "float64", "computed": {"function": "adds", "on": "read"}},
+            "begins": {"type": "string", "computed": {"function": "begins", "on": "read"}},
             "age": {"type": "float64", "computed": {"function": "age", "on": "read"}},
         },
-        "raw_inputs": {"factor": float(), "boost": float()},
+        "raw_inputs": {"factor": float(), "boost": float(), "start": {"type": "timestamp"}},
         "transformations": "\
 def twice(price): return price * 2
 def scaled(price, factor=1.0): return price * factor
 def raised(boost): return boost
 def total(price, short=100.0): return price + short
 def shout(price): return str(price) + '!'
+def adds(price, boost): return price + boost
+def begins(start): return start
 def age(t, now): return time.age_days(t, now)
 ",
     });
@@ -174,6 +179,28 @@ async fn a_feature_called_now_is_no_clock(on: On) {
     server.write("product/2", json!({"now": "hijacked"})).await;
     assert_eq!(features(&server, "age").await["age"], json!(1.0));
     assert_eq!(server.read("product/2", "names=now").await["features"]["now"], "hijacked");
+}
+
+async fn a_context_is_of_the_types_that_are_declared(on: On) {
+    let server = shop(on).await;
+    server.write("product/1", json!({"price": 3})).await;
+    let read = async |context: Value| {
+        let body =
+            json!({"entities": {"product": ["1"]}, "features": ["adds", "begins"], "context": context});
+        server.post("/v1/features/read", &body).await
+    };
+    let answer = read(json!({"boost": 2, "start": "2026-01-01T00:00:00+02:00", "other": 1})).await.ok();
+    let features = &answer["results"][0]["features"];
+    assert_eq!(features, &json!({"adds": 5.0, "begins": "2025-12-31T22:00:00Z"}), "{answer}");
+    let problem = read(json!({"boost": "two", "start": "soon"})).await.problem(422, "validation_failed");
+    let named: Vec<&Value> =
+        problem["errors"].as_array().expect("errors").iter().map(|e| &e["code"]).collect();
+    assert_eq!(named, ["wrong_type", "wrong_type"], "{problem}");
+    let spine = json!({"columns": {
+        "product_id": ["1", "1"], "event_timestamp": [server.time(1), server.time(1)], "boost": [1, "x"]}});
+    let body = json!({"spine": spine, "features": ["product.adds"]});
+    let problem = server.post("/v1/features/training-set", &body).await.problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["row"], 1, "{problem}");
 }
 
 async fn raw_inputs_are_no_features(on: On) {
