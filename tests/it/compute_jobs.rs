@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::on_both_stores;
-use crate::redis_process::eventually;
+use crate::redis_process::{Durability, RedisServer, eventually};
 use crate::server_process::Launch;
 use crate::test_server::On;
 
@@ -123,6 +123,23 @@ async fn the_graph_has_three_forms(on: On) {
 
 /// Long enough to be caught at work.
 const SLOW: &str = "len([x for x in range(60000)]) + a";
+
+/// A server looks for another's change of the schema before it computes, instead of after a second.
+#[tokio::test]
+async fn a_function_that_another_server_got_is_computed_with() {
+    let redis = RedisServer::start(Durability::None);
+    let launches = [Launch::on_redis(&redis), Launch::on_redis(&redis)];
+    let (one, other) = tokio::join!(launches[0].start(), launches[1].start());
+    one.client.declare("item", schema("a")).await;
+    fill(&one.client, 3).await;
+    for factor in 2..5 {
+        one.client.put("/v1/entity-types/item", &schema(&format!("a * {factor}"))).await.ok();
+        let location = recompute(&other.client).await;
+        assert_eq!(ended(&other.client, &location).await["changed"], 2, "all but 0");
+        let read = other.client.read("item/2", "names=b").await;
+        assert_eq!(read["features"]["b"], 2 * factor);
+    }
+}
 
 #[tokio::test]
 async fn a_job_can_be_cancelled() {
