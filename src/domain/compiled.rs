@@ -230,20 +230,13 @@ fn compile_feature(
     let mut wrong = |member: &str, message: String| {
         violations.push(Violation::at(&format!("{pointer}/{member}"), ViolationCode::InvalidSchema, message));
     };
-    let feature_type = match (schema.type_name, schema.dimension) {
-        (TypeName::Embedding, Some(dimension)) if (1..=MAX_DIMENSION).contains(&dimension) => {
-            FeatureType::Embedding { dimension }
-        }
-        (TypeName::Embedding, _) => {
-            wrong("dimension", format!("an embedding needs a dimension from 1 to {MAX_DIMENSION}"));
-            return None;
-        }
-        (TypeName::Int64, _) => FeatureType::Int64,
-        (TypeName::Float64, _) => FeatureType::Float64,
-        (TypeName::Boolean, _) => FeatureType::Boolean,
-        (TypeName::String, _) => FeatureType::String,
-        (TypeName::Timestamp, _) => FeatureType::Timestamp,
-        (TypeName::Json, _) => FeatureType::Json,
+    let feature_type = match schema.feature_type() {
+        Some(FeatureType::Embedding { dimension }) if !(1..=MAX_DIMENSION).contains(&dimension) => None,
+        feature_type => feature_type,
+    };
+    let Some(feature_type) = feature_type else {
+        wrong("dimension", format!("an embedding needs a dimension from 1 to {MAX_DIMENSION}"));
+        return None;
     };
     let is_number = matches!(feature_type, FeatureType::Int64 | FeatureType::Float64);
     let is_string = feature_type == FeatureType::String;

@@ -316,8 +316,6 @@ pub fn derive(
         }
     }
     if !missing.is_empty() {
-        missing.sort_unstable();
-        missing.dedup();
         return Err(Undecided::NeedsEmbeddings(missing));
     }
     // What is wrong with the write itself comes first: sending it again would not help.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::name::{EntityType, FeatureName};
 use super::time::{Span, Timestamp, Ttl};
-use super::value::TypeName;
+use super::value::{FeatureType, TypeName};
 use super::{unique, whole};
 
 /// What happens to a feature that the schema does not know.
@@ -225,13 +225,26 @@ impl FeatureSchema {
         }
     }
 
+    /// `None`: an embedding that does not say of how many numbers.
+    pub fn feature_type(&self) -> Option<FeatureType> {
+        Some(match self.type_name {
+            TypeName::Embedding => FeatureType::Embedding { dimension: self.dimension? },
+            TypeName::Int64 => FeatureType::Int64,
+            TypeName::Float64 => FeatureType::Float64,
+            TypeName::Boolean => FeatureType::Boolean,
+            TypeName::String => FeatureType::String,
+            TypeName::Timestamp => FeatureType::Timestamp,
+            TypeName::Json => FeatureType::Json,
+        })
+    }
+
     /// What a first write of `json` declares; `None` for null, which has no type.
     pub fn infer(json: &RawValue) -> Option<Self> {
         super::value::Value::infer_type(json).map(Self::inferred)
     }
 
     /// A feature of a type that its first write told.
-    pub fn inferred(feature_type: super::value::FeatureType) -> Self {
+    pub fn inferred(feature_type: FeatureType) -> Self {
         let dimension = match feature_type {
             super::value::FeatureType::Embedding { dimension } => Some(dimension),
             _ => None,

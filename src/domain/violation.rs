@@ -76,7 +76,12 @@ pub struct Violation {
 
 impl Violation {
     pub fn of_feature(feature: &FeatureName, code: ViolationCode, message: impl Into<String>) -> Self {
-        Self { feature: Some(feature.to_string()), ..Self::new(code, message) }
+        Self::of_name(feature.as_str(), code, message)
+    }
+
+    /// Of what may be no name of a feature at all.
+    pub fn of_name(name: &str, code: ViolationCode, message: impl Into<String>) -> Self {
+        Self { feature: Some(name.to_owned()), ..Self::new(code, message) }
     }
 
     pub fn at(pointer: &str, code: ViolationCode, message: impl Into<String>) -> Self {

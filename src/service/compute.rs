@@ -165,17 +165,14 @@ impl FeatureStore {
         }
         self.registry.refresh().await?;
         let known = self.registry.entity_type(name).await?;
-        let violations = unknown(&known, row).map(|name| Violation {
-            feature: Some(name.to_owned()),
-            ..Violation::new(
-                ViolationCode::UnknownFeature,
-                "is neither a feature nor a raw input, and is registered only where it is stored".to_owned(),
-            )
-        });
-        match violations.collect::<Vec<_>>() {
-            violations if !store && !violations.is_empty() => Err(ServiceError::UnknownFeatures(violations)),
-            _ => Ok(known),
+        if store {
+            return Ok(known);
         }
+        let message = "is neither a feature nor a raw input, and is registered only where it is stored";
+        let violations: Vec<Violation> = unknown(&known, row)
+            .map(|name| Violation::of_name(name, ViolationCode::UnknownFeature, message))
+            .collect();
+        if violations.is_empty() { Ok(known) } else { Err(ServiceError::UnknownFeatures(violations)) }
     }
 
     /// Takes the raw inputs out of a row; what remains are features.

@@ -160,7 +160,7 @@ impl Batches for Export {
             });
             let mut entities = answers.collect::<Result<Vec<EntityAnswer>, _>>()?;
             if self.columns.is_computed_on_read() {
-                let now = if let When::AsOf(at) = self.options.when { at } else { now };
+                let now = self.options.when.moment(now);
                 let request = Request { context: Vec::new(), now: Value::Timestamp(now) };
                 self.store.compute_on_read(&self.columns, &mut entities, &|_| &request).await?;
             }

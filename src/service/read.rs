@@ -38,6 +38,13 @@ pub enum When {
     Version(Version),
 }
 
+impl When {
+    /// What is the present of functions that run on the read: a look at the past is from there.
+    pub fn moment(self, now: Timestamp) -> Timestamp {
+        if let Self::AsOf(at) = self { at } else { now }
+    }
+}
+
 /// How a read is to be answered; by default as things are now.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
@@ -161,8 +168,7 @@ impl FeatureStore {
         for of_type in &mut answer {
             if of_type.columns.is_computed_on_read() {
                 let mut entities = of_type.judged().into_owned();
-                // A look at the past is from there.
-                let now = if let When::AsOf(at) = options.when { at } else { now };
+                let now = options.when.moment(now);
                 let context = of_type.columns.typed(options.context.clone());
                 let context = context.map_err(ServiceError::ValidationFailed)?;
                 let request = Request { context, now: Value::Timestamp(now) };

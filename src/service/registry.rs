@@ -17,7 +17,9 @@ use crate::domain::compiled::{
 };
 use crate::domain::feature_service::{FeatureService, FeatureServiceSpec, FeatureServiceVersion};
 use crate::domain::name::{EntityType, FeatureName, FeatureServiceName};
-use crate::domain::schema::{EntityTypeSchema, FeatureSchema, RegisteredEntityType, SchemaDiff, SchemaMode};
+use crate::domain::schema::{
+    ComputeOn, EntityTypeSchema, FeatureSchema, RegisteredEntityType, SchemaDiff, SchemaMode,
+};
 use crate::domain::value::{FeatureType, TypeName};
 use crate::domain::violation::{Violation, ViolationCode};
 use crate::store::{Document, DocumentKind, RegistryChange, Store, StoreError};
@@ -252,14 +254,8 @@ impl Registry {
         if self.find_entity_type(name).await?.is_none() {
             return Ok(StoredTypes::new());
         }
-        let mut stored = StoredTypes::new();
-        for registered in self.schema_versions(name).await? {
-            // A schema that was right once may not be for a later build.
-            if let Ok(compiled) = compile(registered, &self.defaults) {
-                stored.extend(types_of(&compiled));
-            }
-        }
-        Ok(stored)
+        let schemas = self.schema_versions(name).await?;
+        Ok(schemas.iter().flat_map(|registered| types_of(&registered.schema)).collect())
     }
 
     /// Puts a feature service; a list of features other than the latest one is a new version.
@@ -344,10 +340,11 @@ impl Registry {
 }
 
 /// The features that are stored, each with its type.
-fn types_of(entity_type: &CompiledEntityType) -> impl Iterator<Item = (FeatureName, FeatureType)> {
-    let is_kept = |name: &FeatureName| entity_type.computation(name).is_none_or(|computed| !computed.on_read);
-    let kept = entity_type.features.values().filter(move |feature| is_kept(&feature.name));
-    kept.map(|feature| (feature.name.clone(), feature.feature_type))
+fn types_of(schema: &EntityTypeSchema) -> impl Iterator<Item = (FeatureName, FeatureType)> {
+    let is_kept =
+        |feature: &FeatureSchema| feature.computed.as_ref().is_none_or(|by| by.on == ComputeOn::Write);
+    let kept = schema.features.iter().filter(move |(_, feature)| is_kept(feature));
+    kept.filter_map(|(name, feature)| Some((name.clone(), feature.feature_type()?)))
 }
 
 /// What stands against a schema in what was stored under earlier ones.
@@ -357,7 +354,7 @@ fn conflicts(
     after: &CompiledEntityType,
 ) -> Vec<Violation> {
     let mut stored = stored.clone();
-    stored.extend(types_of(before));
+    stored.extend(types_of(&before.registered.schema));
     schema_conflicts(&stored, after)
 }
 

@@ -95,10 +95,7 @@ impl FeatureStore {
         for (index, (name, given)) in row.features.iter().enumerate() {
             if row.features[..index].iter().any(|(earlier, _)| earlier == name) {
                 let message = format!("the feature {name:?} is given twice");
-                violations.push(Violation {
-                    feature: Some(name.to_string()),
-                    ..Violation::new(ViolationCode::DuplicateFeature, message)
-                });
+                violations.push(Violation::of_name(name, ViolationCode::DuplicateFeature, message));
                 continue;
             }
             match entity_type.and_then(|entity_type| entity_type.features.get(name.as_ref())) {
@@ -119,10 +116,7 @@ impl FeatureStore {
                 },
                 None if entity_type.is_some_and(|of| of.raw_inputs.contains_key(name.as_ref())) => {
                     let message = "is a raw input, which is not kept: give it to compute";
-                    violations.push(Violation {
-                        feature: Some(name.to_string()),
-                        ..Violation::new(ViolationCode::UnknownFeature, message.to_owned())
-                    });
+                    violations.push(Violation::of_name(name, ViolationCode::UnknownFeature, message));
                 }
                 None => match check_unknown(name, given, may_register) {
                     Ok(new) => unknown.push(new),
@@ -185,8 +179,7 @@ fn check_unknown(
     given: &Given<'_>,
     may_register: bool,
 ) -> Result<(FeatureName, FeatureSchema), Violation> {
-    let of_feature =
-        |code, message: String| Violation { feature: Some(name.to_owned()), ..Violation::new(code, message) };
+    let of_feature = |code, message: String| Violation::of_name(name, code, message);
     let parsed = FeatureName::parse(name)
         .map_err(|error| of_feature(ViolationCode::InvalidName, error.to_string()))?;
     if !may_register {

@@ -13,7 +13,7 @@ use crate::domain::compiled::CompiledEntityType;
 use crate::domain::derive::{
     Derivations, Derived, EmbeddingRequest, Embeddings, RawInputs, Undecided, With, derive, involved,
 };
-use crate::domain::draft::{Draft, FeatureEvent, NeedsHistory, Outcome, Stamp};
+use crate::domain::draft::{Draft, FeatureEvent, Intent, NeedsHistory, Outcome, Stamp};
 use crate::domain::name::{EntityKey, FeatureName};
 use crate::domain::provenance::{Kind, Provenance, ProvenanceId, RollbackNote};
 use crate::domain::record::{Commit, EntityRecords, Version};
@@ -221,7 +221,9 @@ impl FeatureStore {
         let derived = if let Some(derivations) = derivations {
             let applied = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied);
             let changed = applied.map(|(event, _)| event.feature.clone()).collect();
-            let settled: Vec<FeatureName> = events.iter().map(|event| event.feature.clone()).collect();
+            // Nobody else names what is computed.
+            let acts = events.iter().filter(|event| event.intent == Intent::Act);
+            let settled: Vec<FeatureName> = acts.map(|event| event.feature.clone()).collect();
             let with = With { entity_type, derivations, raw, embeddings, settled: &settled };
             self.draft_what_follows(draft, before, changed, &with, stamp)?
         } else {
